@@ -1,0 +1,32 @@
+"""ISRResCNet in JAX: single-image super-resolution by unrolled proximal-gradient iterations."""
+
+from .backward import Checkpointed, Full, Truncated
+from .config import ModelConfig
+from .network import LearnedPrior, init_weights
+from .noise import noise_level
+from .operators import Bicubic, Bilinear, Blur, Decimation
+from .unroll import Solution, reconstruct, unroll
+from .weights import Weights, load_weights, save_weights, shipped_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bicubic",
+    "Bilinear",
+    "Blur",
+    "Checkpointed",
+    "Decimation",
+    "Full",
+    "LearnedPrior",
+    "ModelConfig",
+    "Solution",
+    "Truncated",
+    "Weights",
+    "init_weights",
+    "load_weights",
+    "noise_level",
+    "reconstruct",
+    "save_weights",
+    "shipped_weights",
+    "unroll",
+]

@@ -1,0 +1,96 @@
+"""How gradients flow through the iterations: a choice of the caller, not a fork of the solver.
+
+An object given as `backward=` has one method,
+
+    run(step, context, carry, xs) -> (carry, outputs)
+
+with `step(context, carry, x) -> (carry, output)`, a pure function. Without differentiation it must
+equal `lax.scan` over xs. `context` holds all that the step depends on (operator, prior, data), so
+that an implementation with a derivative of its own (implicit, say) sees every input explicitly.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Full:
+    """Plain reverse mode: the activations of all iterations are kept. Fastest, most memory."""
+
+    def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+        """`lax.scan`."""
+        return lax.scan(functools.partial(step, context), carry, xs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpointed:
+    """Each iteration is computed again on the way back.
+
+    Only the images between iterations are kept, so that memory hardly depends on their number, for
+    one more forward pass of time. The gradient is that of `Full`.
+    """
+
+    def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+        """`lax.scan` over a rematerialised step."""
+        # Inside a scan nothing can merge the two computations, and the barriers only cost.
+        step = jax.checkpoint(step, prevent_cse=False)
+        return lax.scan(functools.partial(step, context), carry, xs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncated:
+    """Truncated backpropagation through time, TBPTT(k1, k2) (Williams & Peng, 1990).
+
+    After every k1 iterations, and after the last, gradients go back through the k2 iterations
+    before that point and no further; iterates between these points carry no gradient. The forward
+    pass runs once without derivatives, then each window of k2 iterations again with them.
+    """
+
+    k1: int
+    k2: int
+
+    def __post_init__(self):
+        if self.k1 < 1 or self.k2 < 1:
+            raise ValueError(f"k1 and k2 must be at least 1, not {self.k1} and {self.k2}")
+
+    def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+        """Forward sweep, then the windows that end at k1, 2 k1, ..., K."""
+        length = jax.tree.leaves(xs)[0].shape[0]
+        frozen_context, carry, frozen_xs = lax.stop_gradient((context, carry, xs))
+
+        def sweep(carry, x):
+            after, output = step(frozen_context, carry, x)
+            return after, (carry, output)
+
+        _, (carries, outputs) = lax.scan(sweep, carry, frozen_xs)
+        carries, outputs = lax.stop_gradient((carries, outputs))
+        window = min(self.k2, length)
+        ends = jnp.asarray([*range(self.k1, length, self.k1), length])
+        starts = jnp.maximum(ends - window, 0)
+        remat = jax.checkpoint(step, prevent_cse=False)
+
+        def rerun(bounds):
+            start, end = bounds
+
+            def advance(state, offset):
+                index = start + offset
+                x = jax.tree.map(lambda a: a[jnp.minimum(index, length - 1)], xs)
+                new = remat(context, state[0], x)
+                # A window cut short by the first iteration stands still at its end.
+                return jax.tree.map(lambda a, b: jnp.where(index < end, a, b), new, state), None
+
+            first = jax.tree.map(lambda a: a[start], (carries, outputs))
+            state, _ = lax.scan(advance, first, jnp.arange(window))
+            return state
+
+        last_carries, last_outputs = lax.map(rerun, (starts, ends))
+        outputs = jax.tree.map(lambda a, b: a.at[ends - 1].set(b), outputs, last_outputs)
+        return jax.tree.map(lambda a: a[-1], last_carries), outputs

@@ -1,0 +1,43 @@
+"""The shape of a model: everything about it that is not a number to be learned."""
+
+import dataclasses
+
+SCALES = (2, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Static configuration of one ISRResCNet; hashable, so `jax.jit` can specialise on it.
+
+    The defaults are the official network (Umer et al., 2020, section III).
+
+    Attributes:
+        channels: image channels, 3 (RGB) or 1 (grey).
+        features: feature channels of the learned prior.
+        depth: residual blocks in one feedback step.
+        feedback_steps: how often the blocks run, with the same weights, in one iteration.
+        iterations: proximal-gradient iterations K, each with its own (alpha_k, w_k).
+        scale: the factor the weights were trained for; None where it is not known. The network
+            itself works at high resolution and does not depend on it.
+    """
+
+    channels: int = 3
+    features: int = 64
+    depth: int = 5
+    feedback_steps: int = 4
+    iterations: int = 10
+    scale: int | None = None
+
+    def __post_init__(self):
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, not {self.channels}")
+        for name in ("features", "depth", "feedback_steps", "iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.scale is not None and self.scale not in SCALES:
+            raise ValueError(f"scale must be one of {SCALES} or None, not {self.scale}")
+
+    @property
+    def halo(self) -> int:
+        """Pixels around an output pixel that one run of the learned prior sees: 44 by default."""
+        return 2 + 2 * self.depth * self.feedback_steps + 2

@@ -1,0 +1,294 @@
+"""The learned prior: a small recurrent residual network and the projection behind it.
+
+    N(z; sigma, alpha) = project(residual(z), sigma, alpha)
+
+`residual` is local (it sees `config.halo` pixels around each output pixel) and can be run tile by
+tile; `project` needs one norm over the whole image.
+
+Parameters are weight-normalised, w = g v / |v|. `fuse` computes w once; the network itself is a
+plain Flax module on kernels and biases, so that nothing is normalised again inside the loops.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from .config import ModelConfig
+from .weights import Weights, expected_shapes, unflatten
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+# --- convolutions -------------------------------------------------------------------------------
+
+
+def _correlate(x, kernel, padding, precision):
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=_LAYOUT, precision=precision
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv(
+    x: Float[Array, "n h w i"], kernel: Float[Array, "k k i o"], padding: int, precision: Any = None
+) -> Float[Array, "n H W o"]:
+    """Cross-correlation with stride 1 and `padding` zeros on every side.
+
+    The gradients are written as convolutions in the standard layout. XLA's CPU compiler brings only
+    the convolutions outside of loops into that layout by itself; JAX's own gradients, inside
+    `lax.scan`, end in a generic loop nest that is 20 times slower.
+    """
+    return _correlate(x, kernel, padding, precision)
+
+
+def _conv_forward(x, kernel, padding, precision):
+    return _correlate(x, kernel, padding, precision), (x, kernel)
+
+
+def _conv_backward(padding, precision, saved, g):
+    x, kernel = saved
+
+    def standard_layout(x, kernel, g):
+        flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+        dx = _correlate(g, flipped, kernel.shape[0] - 1 - padding, precision)
+        dk = _correlate(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding, precision)
+        return dx, dk.transpose(1, 2, 0, 3)
+
+    def native(x, kernel, g):
+        return jax.vjp(lambda x, k: _correlate(x, k, padding, precision), x, kernel)[1](g)
+
+    return lax.platform_dependent(x, kernel, g, cpu=standard_layout, default=native)
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+def conv3x3_reflect(
+    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
+) -> Float[Array, "n h w o"]:
+    """3x3 correlation of the image reflected at its borders; sides of at least 2.
+
+    Equal to padding by reflection first, but without that copy: the reflected row above the image
+    is row 1, it feeds output row 0 alone, through kernel row 0, and so on around the image. These
+    small products are added to the zero-padded convolution.
+    """
+
+    def border(line, row_kernel):  # (n, l + 2, i) x (3, i, o) -> (n, l, o)
+        length = line.shape[1] - 2
+        shifts = jnp.concatenate([line[:, t : t + length] for t in range(3)], axis=-1)
+        return jnp.dot(shifts, row_kernel.reshape(-1, row_kernel.shape[-1]), precision=precision)
+
+    def reflected(line):
+        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)), mode="reflect")
+
+    def zero_padded(line):  # the corners belong to the rows
+        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)))
+
+    out = conv(x, kernel, 1, precision)
+    out = out.at[:, 0].add(border(reflected(x[:, 1]), kernel[0]))
+    out = out.at[:, -1].add(border(reflected(x[:, -2]), kernel[2]))
+    out = out.at[:, :, 0].add(border(zero_padded(x[:, :, 1]), kernel[:, 0]))
+    return out.at[:, :, -1].add(border(zero_padded(x[:, :, -2]), kernel[:, 2]))
+
+
+def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "*b c"]:
+    """max(x, 0) + slope min(x, 0); the derivative at 0 is the slope, as in PyTorch."""
+    return jnp.where(x > 0, x, x * slopes)
+
+
+# --- the network --------------------------------------------------------------------------------
+
+
+class Conv(nn.Module):
+    """A convolution with bias on fused weights.
+
+    border: "reflect" or "zero"; both keep the image size.
+    """
+
+    size: int
+    outputs: int
+    border: str = "reflect"
+    precision: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n h w o"]:
+        shape = (self.size, self.size, x.shape[-1], self.outputs)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
+        pad = self.size // 2
+        if self.size == 1:
+            return jnp.dot(x, kernel[0, 0], precision=self.precision) + bias
+        if self.border == "zero":
+            return conv(x, kernel, pad, self.precision) + bias
+        if self.size == 3:
+            return conv3x3_reflect(x, kernel, self.precision) + bias
+        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        return conv(x, kernel, 0, self.precision) + bias
+
+
+class ResidualBlock(nn.Module):
+    """PReLU, 3x3, PReLU, 3x3, plus the identity except in the first block of the network."""
+
+    identity: bool
+    precision: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+        features = x.shape[-1]
+        r = x
+        for j in (1, 2):
+            slopes = self.param(f"slopes_{j}", nn.initializers.constant(0.1), (features,))
+            r = prelu(r, slopes.astype(x.dtype))
+            r = Conv(3, features, precision=self.precision, name=f"conv_{j}")(r)
+        return x + r if self.identity else r
+
+
+class ResidualNetwork(nn.Module):
+    """z -> r, the residual before the projection: encoder, recurrent blocks, decoder.
+
+    Attributes:
+        config: static shape of the network.
+        dtype: of the features; images, encoder and decoder keep the type of z.
+        precision: of convolutions and matrix products, as in `jax.lax.Precision`.
+    """
+
+    config: ModelConfig
+    dtype: Any = None
+    precision: Any = None
+
+    def setup(self):
+        f, p = self.config.features, self.precision
+        self.encoder = Conv(5, f, precision=p)
+        self.slopes = self.param("slopes", nn.initializers.constant(0.1), (2 * f,))
+        self.compress = Conv(1, f, precision=p)
+        self.block = [ResidualBlock(i > 0, p) for i in range(self.config.depth)]
+        # In PyTorch a transposed convolution: this kernel is its kernel, flipped and transposed.
+        self.decoder = Conv(5, self.config.channels, "zero", precision=p)
+
+    def feedback(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+        """One feedback step. The reference concatenates h with a memory that always equals h."""
+        h = self.compress(prelu(jnp.concatenate([h, h], axis=-1), self.slopes.astype(h.dtype)))
+        for block in self.block:
+            h = block(h)
+        return h
+
+    def __call__(self, z: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        h = self.encoder(z).astype(self.dtype or z.dtype)
+        if self.is_initializing():
+            h = self.feedback(h)
+        else:
+            step = nn.scan(
+                lambda network, h, _: (network.feedback(h), None),
+                variable_broadcast="params",
+                split_rngs={"params": False},
+                length=self.config.feedback_steps,
+            )
+            h, _ = step(self, h, None)
+        return self.decoder(h.astype(z.dtype))
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def fuse(network: dict[str, Any]) -> dict[str, Any]:
+    """Weight normalisation carried out: (v, g, bias) -> (kernel, bias) with kernel = g v / |v|.
+
+    |v| runs over all axes but the output channel; in the decoder, over all but the *input* channel
+    (PyTorch normalises a transposed convolution along its first axis). Salimans & Kingma, 2016.
+    """
+
+    def fused(name, node):
+        if not isinstance(node, dict):
+            return node
+        if "v" not in node:
+            return {key: fused(key, value) for key, value in node.items()}
+        v, g = node["v"], node["g"]
+        axes, length = ((0, 1, 3), g[:, None]) if name == "decoder" else ((0, 1, 2), g)
+        norm = jnp.sqrt(jnp.sum(jnp.square(v), axes, keepdims=True))
+        return {"kernel": v * (length / norm), "bias": node["bias"]}
+
+    return fused("", network)
+
+
+def init_weights(config: ModelConfig, key: jax.Array) -> Weights:
+    """Fresh weights: He-normal directions, alpha and momentum as the authors start them.
+
+        alpha = linspace(log 2, log 1, K),    w_k = log(k / (k + 3)), w_0 as w_1
+
+    The lengths g start as |v|, so that w = v.
+    """
+    shapes = expected_shapes(config)
+    flat: dict[str, Any] = {}
+    for name, key_i in zip(shapes, jax.random.split(key, len(shapes)), strict=True):
+        shape = shapes[name]
+        if name.endswith(".v"):
+            flat[name] = nn.initializers.he_normal()(key_i, shape)
+            axes = (0, 1, 3) if ".decoder." in name else (0, 1, 2)
+            flat[name.removesuffix("v") + "g"] = jnp.sqrt(jnp.sum(flat[name] ** 2, axes))
+        elif "slopes" in name:
+            flat[name] = jnp.full(shape, 0.1)
+        elif name.endswith(".bias"):
+            flat[name] = jnp.zeros(shape)
+    k = np.maximum(np.arange(config.iterations), 1)
+    flat["alpha"] = jnp.linspace(np.log(2.0), 0.0, config.iterations)
+    flat["w"] = jnp.asarray(np.log(k / (k + 3)), jnp.float32)
+    return Weights(unflatten(flat), config)
+
+
+# --- the proximal step --------------------------------------------------------------------------
+
+
+def project(
+    r: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]
+) -> Float[Array, "n h w c"]:
+    """Projection of each image's residual onto a ball: r min(1, e / |r|).
+
+        e = exp(alpha) sigma sqrt(c h w - 1)
+
+    Where e = 0 the result and its gradients are 0, also at r = 0, where the reference gives 0/0.
+    """
+    size = r[0].size
+    radius = jnp.exp(alpha) * sigma * np.sqrt(size - 1).astype(r.dtype)
+    squared = jnp.sum(jnp.square(r), (1, 2, 3))
+    outside = squared > jnp.square(radius)
+    norm = jnp.sqrt(jnp.where(outside, squared, 1))  # never the square root of 0: it has no gradient
+    shrink = jnp.where(outside, radius / norm, 1)
+    return r * jnp.where(radius > 0, shrink, 0)[:, None, None, None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LearnedPrior:
+    """The official prior as a value for `unroll`: called with (z, sigma, alpha), returns N.
+
+    Attributes:
+        kernels: fused parameters of `ResidualNetwork`.
+        config, dtype, precision: as there.
+    """
+
+    kernels: dict[str, Any]
+    config: ModelConfig = dataclasses.field(metadata={"static": True})
+    dtype: Any = dataclasses.field(default=None, metadata={"static": True})
+    precision: Any = dataclasses.field(default="highest", metadata={"static": True})
+
+    @classmethod
+    def from_weights(cls, weights: Weights, dtype=None, precision="highest") -> "LearnedPrior":
+        """Fuse the weight normalisation of `weights`."""
+        return cls(fuse(weights.params["network"]), weights.config, dtype, precision)
+
+    def residual(self, z: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """r(z), before the projection."""
+        network = ResidualNetwork(self.config, self.dtype, self.precision)
+        return network.apply({"params": self.kernels}, z)
+
+    def __call__(
+        self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]
+    ) -> Float[Array, "n h w c"]:
+        """N(z; sigma, alpha) = project(residual(z), sigma, alpha)."""
+        return project(self.residual(z), sigma, alpha)

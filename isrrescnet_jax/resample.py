@@ -1,0 +1,172 @@
+"""Interpolation: the reference's two samplers with their quirks, and MATLAB's imresize.
+
+Everything that depends on sizes alone (positions, indices, weights) is computed once with NumPy;
+what is traced are gathers or slices and a few multiply-adds on images of 1 or 3 channels.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taps:
+    """A sparse interpolation matrix for one axis: out[i] = sum_t weight[i, t] in[index[i, t]]."""
+
+    index: np.ndarray  # (outputs, taps), integers
+    weight: np.ndarray  # (outputs, taps)
+
+    def __call__(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        """Apply along `axis`."""
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        out = 0.0
+        for index, weight in zip(self.index.T, self.weight.T, strict=True):
+            out = out + jnp.take(x, index, axis) * weight.astype(x.dtype).reshape(shape)
+        return out
+
+
+def resize(x: Float[Array, "n h w c"], rows: Taps, columns: Taps) -> Float[Array, "n H W c"]:
+    """Separable interpolation, rows first."""
+    return columns(rows(x, 1), 2)
+
+
+# --- the reference's bilinear sampler -----------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=256)
+def bilinear_taps(n_in: int, n_out: int, dtype: str = "float32") -> Taps:
+    """The reference's bilinear sampler: output i at i n_in / (n_out - 1) - 1/2, zero outside.
+
+    That is `grid_sample` without aligned corners on a grid made for aligned ones; the first and
+    last samples fall half a pixel outside, which darkens the border. Positions are computed in
+    `dtype`, in the reference's order of operations. A single output, where the reference divides
+    by zero, samples the centre.
+    """
+    real = np.dtype(dtype).type
+    if n_out == 1:
+        position = np.array([(n_in - 1) / 2], real)
+    else:
+        grid = np.arange(n_out, dtype=real) / real(n_out - 1) * real(2) - real(1)
+        position = ((grid + real(1)) * real(n_in) - real(1)) / real(2)
+    left = np.floor(position)
+    fraction = position - left
+    index = left.astype(np.int64)[:, None] + np.arange(2)
+    weight = np.stack([1 - fraction, fraction], axis=1)
+    inside = (index >= 0) & (index < n_in)
+    return Taps(np.clip(index, 0, n_in - 1), np.where(inside, weight, 0))
+
+
+# --- the reference's bicubic sampler ------------------------------------------------------------
+
+
+def _cubic_weights(t: np.ndarray) -> np.ndarray:
+    """Catmull-Rom weights (a = -1/2) of the neighbours -1, 0, 1, 2 at fraction t; shape (4, ...)."""
+    return np.stack(
+        [
+            ((-0.5 * t + 1) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1,
+            ((-1.5 * t + 2) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _bicubic_weights(n: int, scale: int, dtype: str) -> np.ndarray:
+    """Weights (4, n, scale) of output scale * i + p at position (scale * i + p) / scale - i.
+
+    Positions come from `linspace(0, n, scale n + 1)` as PyTorch computes it in `dtype`: the first
+    half from the start, the second half back from the end. Where rounding puts a position just
+    below an integer the fraction is a tiny negative number, to the same effect: the spline is smooth.
+    """
+    real = np.dtype(dtype).type
+    count = scale * n + 1
+    i = np.arange(scale * n)
+    step = real(n) / real(scale * n)
+    from_start = step * i.astype(real)
+    from_end = real(n) - step * (count - 1 - i).astype(real)
+    position = np.where(i < count // 2, from_start, from_end)
+    fraction = (position - (i // scale).astype(real)).reshape(n, scale)
+    return _cubic_weights(fraction).astype(real)
+
+
+def bicubic_upsample(y: Float[Array, "n h w c"], scale: int) -> Float[Array, "n H W c"]:
+    """The reference's bicubic interpolation by an integer factor, its defect included.
+
+    With (r, fr) = divmod of row i's position i / s by 1, and (q, fq) of column j's:
+
+        out[i, j] = sum_{a, b} c_a(fq) c_b(fr) in[r + a, q + b],     a, b in {-1, 0, 1, 2}
+
+    The two fractions are swapped: rows are weighted with the column's and columns with the row's.
+    The weights of the official checkpoints were trained with this. Indices are clamped.
+    """
+    n, h, w, c = y.shape
+    real = jnp.dtype(y.dtype).name
+    by_column = _bicubic_weights(w, scale, real)  # (4, w, s): weights of the row offset
+    by_row = _bicubic_weights(h, scale, real)  # (4, h, s): weights of the column offset
+    padded = jnp.pad(y, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="edge")
+    out = 0.0
+    for b in range(4):
+        columns = padded[:, :, b : b + w]
+        mixed = sum(
+            columns[:, a : a + h, :, None] * by_column[a][:, :, None] for a in range(4)
+        )  # (n, h, w, s, c)
+        out = out + mixed[:, :, None] * by_row[b][:, :, None, None, None]  # (n, h, s, w, s, c)
+    return out.reshape(n, h * scale, w * scale, c)
+
+
+# --- MATLAB's imresize --------------------------------------------------------------------------
+
+
+def _keys(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel with a = -1/2 (IEEE TASSP 29(6), 1981)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0))
+
+
+@functools.lru_cache(maxsize=256)
+def imresize_taps(n_in: int, n_out: int, border: str = "symmetric") -> Taps:
+    """One axis of MATLAB's `imresize(..., "bicubic")`: pixel-centred, antialiased when reducing.
+
+    Output i is centred at (i + 1/2) n_in / n_out - 1/2; when reducing, the kernel is stretched by
+    n_in / n_out. Weights are normalised to sum to one.
+
+    Args:
+        n_in, n_out: lengths of the axis before and after.
+        border: "symmetric" mirrors the image about its edge, the edge pixel included, as MATLAB
+            does; "replicate" repeats the edge pixel.
+    """
+    if border not in ("symmetric", "replicate"):
+        raise ValueError(f"border must be 'symmetric' or 'replicate', not {border!r}")
+    ratio = n_out / n_in
+    stretch = min(ratio, 1.0)
+    width = 4 / stretch
+    centre = (np.arange(n_out) + 0.5) / ratio - 0.5
+    left = np.floor(centre - width / 2).astype(np.int64)
+    index = left[:, None] + np.arange(math.ceil(width) + 2)
+    weight = _keys(stretch * (centre[:, None] - index))
+    weight /= weight.sum(axis=1, keepdims=True)
+    used = np.any(weight != 0, axis=0)
+    index, weight = index[:, used], weight[:, used]
+    if border == "replicate":
+        index = np.clip(index, 0, n_in - 1)
+    else:
+        index = index % (2 * n_in)
+        index = np.where(index < n_in, index, 2 * n_in - 1 - index)
+    return Taps(index, weight)
+
+
+def imresize(
+    x: Float[Array, "n h w c"], scale: float, border: str = "symmetric"
+) -> Float[Array, "n H W c"]:
+    """Bicubic resizing as MATLAB's `imresize` does it on real-valued images (no rounding)."""
+    h, w = x.shape[1:3]
+    new_h, new_w = math.ceil(h * scale), math.ceil(w * scale)
+    return resize(x, imresize_taps(h, new_h, border), imresize_taps(w, new_w, border))

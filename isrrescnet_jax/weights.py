@@ -1,0 +1,167 @@
+"""Weights: parameters with the configuration they belong to, and their safetensors files."""
+
+import dataclasses
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .config import ModelConfig
+from .files import atomic_path
+
+FORMAT = "isrrescnet-jax 1"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Parameters and configuration of one network; a pytree whose leaves are the parameters.
+
+    Attributes:
+        params: nested dictionary of arrays, one per tensor of the official checkpoint:
+            `alpha` (K,) and `w` (K,), the logarithms of the projection radius and of the momentum,
+            and `network`, whose convolutions keep the direction `v`, the length `g` and the `bias`
+            of their weight normalisation. Kernels are laid out (height, width, in, out).
+        config: the static shape of the network.
+    """
+
+    params: dict[str, Any]
+    config: ModelConfig = dataclasses.field(metadata={"static": True}, default=ModelConfig())
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined with dots."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of a network, by flat name."""
+    c, f = config.channels, config.features
+
+    def conv(name, size, inputs, outputs, lengths=None):
+        return {
+            f"network.{name}.v": (size, size, inputs, outputs),
+            f"network.{name}.g": (lengths or outputs,),
+            f"network.{name}.bias": (outputs,),
+        }
+
+    shapes: dict[str, tuple[int, ...]] = {"alpha": (config.iterations,), "w": (config.iterations,)}
+    shapes |= conv("encoder", 5, c, f)
+    shapes |= {"network.slopes": (2 * f,)} | conv("compress", 1, 2 * f, f)
+    for i in range(config.depth):
+        for j in (1, 2):
+            shapes |= {f"network.block_{i}.slopes_{j}": (f,)} | conv(f"block_{i}.conv_{j}", 3, f, f)
+    # The official decoder is a transposed convolution, normalised per *input* channel.
+    return shapes | conv("decoder", 5, f, c, lengths=f)
+
+
+def check_params(params: dict[str, Any], config: ModelConfig) -> None:
+    """Raise ValueError, naming the first culprit, unless `params` fit `config` and are finite."""
+    found, expected = flatten(params), expected_shapes(config)
+    for name in expected:
+        if name not in found:
+            raise ValueError(f"tensor {name} is missing")
+        if tuple(found[name].shape) != expected[name]:
+            raise ValueError(f"tensor {name} is {tuple(found[name].shape)}, not {expected[name]}")
+        if not np.isfinite(found[name]).all():
+            raise ValueError(f"tensor {name} has values that are not finite")
+    for name in found:
+        if name not in expected:
+            raise ValueError(f"tensor {name} is unknown")
+
+
+def shipped_weights() -> dict[str, Path]:
+    """The weights that lie in the package, by name ("x3", "x4")."""
+    folder = Path(str(resources.files(__package__) / "assets"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_weights(name: str | os.PathLike) -> Weights:
+    """Load weights by shipped name ("x4") or from a `.safetensors` file; never uses the network.
+
+    Returns:
+        `Weights` whose parameters are float32 NumPy arrays (JAX moves them when they are used).
+
+    Raises:
+        ValueError: no such shipped weights (the message says which exist), or a file that is not
+            one of ours, is damaged, or holds tensors that do not fit its configuration.
+        FileNotFoundError: there is no such file.
+    """
+    return load_weights_and_metadata(name)[0]
+
+
+def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[str, str]]:
+    """`load_weights`, with the free-form metadata (training figures and such) of the file."""
+    shipped = shipped_weights()
+    if isinstance(name, str) and name in shipped:
+        path = shipped[name]
+    elif Path(name).suffix:
+        path = Path(name)
+    else:
+        raise ValueError(
+            f"no weights named {str(name)!r} are shipped: choose {' or '.join(shipped)}, "
+            "or give a .safetensors file"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such weights file")
+    if path.suffix in (".pth", ".pt"):
+        raise ValueError(
+            f"{path} is a PyTorch file: convert it with `python -m convert {path} "
+            f"{path.with_suffix('.safetensors')}`"
+        )
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not an ISRResCNet weights file (metadata lacks {FORMAT!r})")
+    try:
+        config = ModelConfig(**json.loads(metadata["config"]))
+        params = unflatten(flat)
+        check_params(params, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    extra = {k: v for k, v in metadata.items() if k not in ("format", "config")}
+    return Weights(params, config), extra
+
+
+def save_weights(
+    weights: Weights, path: str | os.PathLike, metadata: dict[str, str] | None = None
+) -> None:
+    """Write weights as float32 safetensors with the configuration in the metadata; atomic.
+
+    Raises:
+        ValueError: the parameters do not fit the configuration or are not finite.
+    """
+    params = jax.tree.map(lambda a: np.asarray(a, np.float32), weights.params)
+    check_params(params, weights.config)
+    header = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(weights.config))}
+    flat = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
+    with atomic_path(path) as temporary:
+        safetensors.numpy.save_file(flat, temporary, (metadata or {}) | header)
