@@ -6,6 +6,7 @@ from .network import LearnedPrior, init_weights
 from .noise import noise_level
 from .operators import Bicubic, Bilinear, Blur, Decimation
 from .unroll import Solution, reconstruct, unroll
+from .upscale import upscale
 from .weights import Weights, load_weights, save_weights, shipped_weights
 
 __version__ = "0.1.0"
@@ -29,4 +30,5 @@ __all__ = [
     "save_weights",
     "shipped_weights",
     "unroll",
+    "upscale",
 ]

@@ -1,0 +1,107 @@
+"""How many training patches the input pipeline makes: `python experiments/benchmark_data.py`.
+
+Everything runs on a single core, so a machine makes at most that many patches per second for each
+core it can spare; with images in memory, threads share Python's lock and one core is what counts.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from isrrescnet_jax import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Measure patches per second per core.
+
+    Attributes:
+        hr: folder of images; by default noisy synthetic ones, 24 of the size of DIV2K's.
+        patch: sides of the patches to measure, in high-resolution pixels.
+        scale: factor between the resolutions.
+        batch: patches in a batch.
+        seconds: time for each measurement.
+    """
+
+    hr: str | None = None
+    patch: tuple[int, ...] = (96, 192)
+    scale: int = 4
+    batch: int = 32
+    seconds: float = 5.0
+
+
+def synthetic_photos(folder: Path, count: int = 24) -> Path:
+    """Random waves with noise, which PNG compresses about as well as photographs."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:1356, :2040]
+    for k in range(count):
+        speed = rng.uniform(0.005, 0.1, (2, 3))
+        waves = np.sin(rows[..., None] * speed[0] + columns[..., None] * speed[1])
+        noisy = 127 + 100 * waves + rng.normal(0, 3, waves.shape)
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(folder / f"{k}.png")
+    return folder
+
+
+def patches_per_second(config: data.DataConfig, seconds: float) -> float:
+    batches = data.train_batches(config)
+    for _ in range(2 * os.cpu_count() + 2):  # what has been prepared ahead of the first batch
+        next(batches)
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        next(batches)
+        count += config.batch
+    batches.close()
+    return count / elapsed
+
+
+def main(options: Benchmark) -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # Threads started later inherit this.
+    with tempfile.TemporaryDirectory() as folder:
+        hr = options.hr or str(synthetic_photos(Path(folder)))
+        tfds = data.prepare_tfds({"train": hr}, Path(folder, "tfds"), options.scale)
+        print(f"\n{environment()}\n")
+        print("| images | patch | patches/s per core |\n| --- | --- | --- |")
+        for patch in options.patch:
+            for name, source, memory in [
+                ("in memory", hr, 64.0),
+                ("decoded for every patch", hr, 0.0),
+                ("TFDS, decoded for every patch", tfds, 0.0),
+            ]:
+                config = data.DataConfig(
+                    hr=source,
+                    data_dir=str(Path(folder, "tfds")),
+                    scale=options.scale,
+                    patch=patch,
+                    batch=options.batch,
+                    memory=memory,
+                    cache=str(Path(folder, "lr")),
+                    skip_bad=True,
+                )
+                rate = patches_per_second(config, options.seconds)
+                print(f"| {name} | {patch}x{patch} | {rate:,.0f} |", flush=True)
+
+
+def environment() -> str:
+    """Machine, versions and date, in one line."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [row.split(": ")[1] for row in info.read_text().splitlines() if "model name" in row]
+        cpu = names[0] if names else cpu
+    packages = ("grain", "numpy", "pillow", "tensorflow-datasets")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    python = platform.python_version()
+    return f"{cpu}, {os.cpu_count()} cores; Python {python}, {versions}; {datetime.date.today()}"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

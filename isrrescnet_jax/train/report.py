@@ -1,0 +1,137 @@
+"""What one sees of a run: progress bar, JSON lines, TensorBoard. Only process 0 shows anything."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+from tqdm import tqdm
+
+
+@contextlib.contextmanager
+def explained(workdir: epath.Path) -> Iterator[None]:
+    """Failures to write, with the name of the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write to {workdir}: {error.strerror or error}") from error
+
+
+class _Board:
+    """A TensorBoard event file, written at once.
+
+    tensorboardX's own `SummaryWriter` writes in a thread, and waits for ever if that meets a full
+    disk; this uses the layer below it.
+    """
+
+    def __init__(self, folder: epath.Path, first: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event = event_pb2.Event
+        self._writer = EventsWriter(str(folder / "events"))
+        # TensorBoard drops what an earlier process wrote from this step on.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(step=first + 1, session_log=start)
+
+    def _write(self, **fields) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), **fields))
+        self._writer.flush()
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            self._write(step=step, summary=scalar(name, value))
+
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        from tensorboardX.summary import image as summary
+
+        self._write(step=step, summary=summary(name, image, dataformats="HWC"))
+
+
+class Report:
+    """The metrics of a run, from the step at which it is resumed. Use it in a `with` block.
+
+    WORKDIR/metrics.jsonl has one JSON object per line; what an interrupted run wrote after the
+    checkpoint from which it resumes is taken out, so that every step appears once.
+
+    Attributes:
+        history: the lines, as dictionaries.
+    """
+
+    def __init__(self, workdir: epath.Path, first: int, steps: int, batch: int):
+        """`first`: steps made already; `steps`: of the whole run; `batch`: images in each."""
+        self._workdir, self._lines = workdir, workdir / "metrics.jsonl"
+        self._steps, self._batch = steps, batch
+        self._chief = jax.process_index() == 0
+        self._window: list[dict[str, float]] = []
+        self._since = time.perf_counter()
+        self.history: list[dict[str, Any]] = []
+        if not self._chief:
+            return
+        if self._lines.exists():
+            lines = map(json.loads, self._lines.read_text().splitlines())
+            self.history = [line for line in lines if line["step"] <= first]
+        with explained(workdir):
+            self._board = _Board(workdir / "tensorboard", first)
+        self._bar = tqdm(total=steps, initial=first, unit="step", disable=None, smoothing=0.05)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._chief:
+            self._bar.close()
+
+    def step(self, metrics: dict[str, Float[np.ndarray, ""]]) -> None:
+        """Take note of one step."""
+        if not self._chief:
+            return
+        self._window.append({name: float(value) for name, value in metrics.items()})
+        shown = {name: f"{self._window[-1][name]:.4g}" for name in ("loss", "psnr")}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+
+    def log(self, step: int) -> None:
+        """Write the mean of every metric since the last time."""
+        if not self._window:
+            return
+        now = time.perf_counter()
+        means = {
+            name: float(np.mean([metrics[name] for metrics in self._window]))
+            for name in self._window[0]
+        }
+        means["images_per_second"] = self._batch * len(self._window) / (now - self._since)
+        self._window, self._since = [], now
+        self.scalars(step, means)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write these numbers."""
+        if not self._chief:
+            return
+        self.history.append({"step": step} | values)
+        if self._bar.disable:  # no terminal: lines for the log file of the job
+            text = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
+            print(f"step {step}/{self._steps}  {text}", flush=True)
+        with explained(self._workdir):
+            self._board.scalars(step, values)
+            temporary = self._lines.with_name(".metrics.jsonl")
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in self.history))
+            temporary.replace(self._lines)
+
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Show an image in TensorBoard."""
+        if self._chief:
+            with explained(self._workdir):
+                self._board.image(step, name, image)
+
+    def restart_clock(self) -> None:
+        """Leave what was done since the last `log` out of the images per second."""
+        self._since = time.perf_counter()

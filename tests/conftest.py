@@ -1,0 +1,40 @@
+"""What several test files need."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import isrrescnet_jax as isr
+
+settings.register_profile("default", max_examples=12, deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("default")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def small() -> isr.Weights:
+    """A small random network with enough of a residual to matter."""
+    config = isr.ModelConfig(features=8, depth=2, feedback_steps=2, iterations=3, scale=2)
+    return isr.init_weights(config, jax.random.key(0))
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+def photo(h: int, w: int, n: int = 1, seed: int = 0) -> np.ndarray:
+    """Random but smooth images (n, h, w, 3), uint8: waves with a little noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:h, :w]
+    phase = rng.uniform(0, 2 * np.pi, (n, 1, 1, 3))
+    speed = rng.uniform(0.1, 1.0, (2, n, 1, 1, 3))
+    waves = np.sin(rows[..., None] * speed[0] + columns[..., None] * speed[1] + phase)
+    values = 127 + 100 * waves + rng.normal(0, 5, (n, h, w, 3))
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

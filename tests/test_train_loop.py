@@ -1,0 +1,307 @@
+"""Whole runs of a tiny network: what they leave behind, and what interrupts them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import photo
+from PIL import Image
+
+from isrrescnet_jax import ModelConfig, init_weights, load_weights, save_weights
+from isrrescnet_jax.data import DataConfig
+from isrrescnet_jax.train import TrainConfig, loop, recipe
+from isrrescnet_jax.train.loop import train
+from isrrescnet_jax.train.report import Report
+from isrrescnet_jax.weights import load_weights_and_metadata
+
+STEPS = 12
+RECIPE = """
+from isrrescnet_jax import ModelConfig
+from isrrescnet_jax.data import DataConfig
+from isrrescnet_jax.train import TrainConfig
+
+config = TrainConfig(
+    model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
+    data=DataConfig(scale=2, patch=32, batch=4, repeats=8),
+    steps=12,
+    warmup_steps=2,
+    curriculum=((0, 1), (4, 2)),
+    log_every=1,
+    validate_every=5,
+    checkpoint_every=2,
+    keep=2,
+)
+"""
+
+
+# Compiled programs are kept: every run here, in this process or another, needs the same ones.
+COMPILED = {
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with images, a recipe and caches."""
+    folder = tmp_path_factory.mktemp("train")
+    COMPILED["jax_compilation_cache_dir"] = str(folder / "compiled")
+    before = {name: getattr(jax.config, name) for name in COMPILED}
+    for name, value in COMPILED.items():
+        jax.config.update(name, value)
+    for name, count in (("images", 5), ("validation", 2)):
+        (folder / name).mkdir()
+        for i, image in enumerate(photo(48, 40, n=count)):
+            Image.fromarray(image).save(folder / name / f"{i}.png")
+    (folder / "recipe.py").write_text(RECIPE)
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def config(files) -> TrainConfig:
+    base = recipe.load_recipe(str(files / "recipe.py"))
+    data = dataclasses.replace(base.data, hr=str(files / "images"), cache=str(files / "cache"))
+    return dataclasses.replace(base, data=data, validation=str(files / "validation"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(files, config):
+    """A workdir in which a run went through."""
+    train(config, files / "uninterrupted")
+    return files / "uninterrupted"
+
+
+def assert_same_weights(workdir, expected):
+    a, b = (load_weights(w / "weights.safetensors").params for w in (workdir, expected))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def steps_saved(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def board(workdir):
+    """(name, kind) of everything in the TensorBoard event files, read by their specification."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = set()
+    for path in (workdir / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:  # length (8), its checksum (4), event, its checksum (4)
+            end = 12 + struct.unpack("<Q", data[:8])[0]
+            for value in Event.FromString(data[12:end]).summary.value:
+                found.add((value.tag, value.WhichOneof("value")))
+            data = data[end + 4 :]
+    return found
+
+
+@contextlib.contextmanager
+def at_step(step, action):
+    """Run `action` when the metrics of this step are reported."""
+    with pytest.MonkeyPatch.context() as patch:
+        original = Report.step
+
+        def hooked(self, metrics):
+            original(self, metrics)
+            hooked.count += 1
+            if hooked.count == step:
+                action()
+
+        hooked.count = 0
+        patch.setattr(Report, "step", hooked)
+        yield
+
+
+def test_what_a_run_leaves_behind(uninterrupted, config):
+    weights, metadata = load_weights_and_metadata(uninterrupted / "weights.safetensors")
+    assert weights.config == config.model
+    assert json.loads(metadata["training"])["learning_rate"] == config.learning_rate
+    assert json.loads(metadata["figures"])["step"] == STEPS
+    assert json.loads((uninterrupted / "config.json").read_text())["data"]["patch"] == 32
+
+    lines = [json.loads(s) for s in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    scores = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
+    assert list(scores) == [5, 10, 12]
+    best = max(scores, key=scores.get)
+    assert steps_saved(uninterrupted) == sorted({10, 12, best})
+    assert {name for name, _ in board(uninterrupted)} >= {"loss", "psnr", "validation_psnr"}
+    assert ("lr_sr_hr/0", "image") in board(uninterrupted)
+
+
+def test_validation_is_the_psnr_of_the_written_weights(uninterrupted, config):
+    from isrrescnet_jax import evaluate
+    from isrrescnet_jax.upscale import Upscaler
+
+    upscaler = Upscaler(load_weights(uninterrupted / "weights.safetensors"))
+    folder = evaluate.Benchmark(hr=evaluate.Path(config.validation), lr=None, scale=2)
+    measured = evaluate.evaluate(folder, upscaler).mean.model["standard"].psnr
+    last = json.loads((uninterrupted / "metrics.jsonl").read_text().splitlines()[-1])
+    np.testing.assert_allclose(last["validation_psnr"], measured, atol=1e-6)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_bit(tmp_path, uninterrupted, config):
+    with at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert train(config, tmp_path) is None
+    assert steps_saved(tmp_path)[-1] == 7 + 1  # metrics are reported one step late
+    assert train(config, tmp_path) is not None
+    assert_same_weights(tmp_path, uninterrupted)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == len((uninterrupted / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted, config):
+    train(config, uninterrupted)
+    assert steps_saved(uninterrupted)[-1] == STEPS
+
+
+def test_another_configuration_is_refused_by_the_names_of_its_fields(uninterrupted, config):
+    model = dataclasses.replace(config.model, features=4)
+    changed = dataclasses.replace(config, model=model, seed=3)
+    with pytest.raises(ValueError, match=r"model.features was 8, is 4; seed was 0, is 3"):
+        train(changed, uninterrupted)
+
+
+def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, config):
+    # From the tenth step on the learning rate is infinite.
+    diverging = dataclasses.replace(
+        config, milestones=(8, 9), milestone_factor=1e38, checkpoint_every=4, validate_every=100
+    )
+    with pytest.raises(FloatingPointError, match=r"not finite in step \d+ \(last one: .*/8\)"):
+        train(diverging, tmp_path)
+    assert steps_saved(tmp_path)[-1] == 8
+
+
+def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
+    start = init_weights(dataclasses.replace(config.model, scale=4), jax.random.key(7))
+    save_weights(start, tmp_path / "x4.safetensors")
+    tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
+    weights = loop.initial_weights(tuned)
+    jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
+    with pytest.raises(ValueError, match="features is 8, not 4"):
+        loop.initial_weights(
+            dataclasses.replace(tuned, model=dataclasses.replace(config.model, features=4))
+        )
+
+
+def test_a_workdir_that_cannot_be_written_is_an_error(tmp_path, config):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train(config, tmp_path / "file")
+
+
+def test_a_full_disk_does_not_damage_the_last_checkpoint(tmp_path, uninterrupted, config):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, unlimited[1]))  # noqa: E731
+    try:
+        with at_step(7, limit), pytest.raises(OSError) as error:
+            train(config, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "cannot write" in str(error.value) and "\n" not in str(error.value)
+    last = steps_saved(tmp_path)[-1]
+    assert 4 <= last <= 8
+    train(config, tmp_path)
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+# --- the command line, in processes that are killed ---------------------------------------------
+
+
+def command(files, workdir, *options):
+    return [
+        *(sys.executable, "-m", "isrrescnet_jax.cli", "train", str(files / "recipe.py")),
+        *("--data", str(files / "images"), "--data.cache", str(files / "cache")),
+        *("--validation", str(files / "validation"), "--workdir", str(workdir), *options),
+    ]
+
+
+def start(files, workdir, *options):
+    environment = os.environ | {name.upper(): str(value) for name, value in COMPILED.items()}
+    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return subprocess.Popen(
+        command(files, workdir, *options),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_when(process, condition):
+    while process.poll() is None and not condition():
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+
+
+def test_a_killed_process_continues_to_the_bit(tmp_path, files, uninterrupted):
+    saved = tmp_path / "checkpoints" / "4"
+    kill_when(start(files, tmp_path), saved.exists)
+    assert not (tmp_path / "weights.safetensors").exists()
+    finish(start(files, tmp_path))
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(tmp_path, files, uninterrupted):
+    rng = random.Random(0)
+    folder = tmp_path / "checkpoints"
+    for attempt in range(6):
+        if attempt % 2:  # while a checkpoint is being written
+            before = steps_saved(tmp_path)
+
+            def writing(before=before):
+                names = {p.name for p in folder.iterdir()} if folder.exists() else set()
+                return bool(names - {str(step) for step in before})
+
+            kill_when(start(files, tmp_path), writing)
+        else:
+            until = time.monotonic() + rng.uniform(1, 20)
+            kill_when(start(files, tmp_path), lambda until=until: time.monotonic() > until)
+    finish(start(files, tmp_path))
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_the_command_line_sets_any_field(files):
+    line = "--data elsewhere --workdir W --model.iterations 3 --clip-norm 2 --curriculum 0 1 9 3"
+    run = recipe.parse([str(files / "recipe.py"), *line.split(), "--data.batch", "6"])
+    assert (run.workdir, run.config.data.hr, run.config.data.batch) == ("W", "elsewhere", 6)
+    assert run.config.model == ModelConfig(3, 8, 1, 1, 3, 2)
+    assert run.config.clip_norm == 2 and run.config.curriculum == ((0, 1), (9, 3))
+    assert run.config.steps == STEPS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no `config"), ("config = 1", "no `config"), ("config = TrainConfig(", "SyntaxError")],
+)
+def test_bad_recipes(tmp_path, text, words):
+    (tmp_path / "r.py").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        recipe.load_recipe(str(tmp_path / "r.py"))
+    with pytest.raises(FileNotFoundError, match="no such recipe"):
+        recipe.load_recipe(str(tmp_path / "none.py"))
+
+
+def test_scales_that_do_not_agree():
+    with pytest.raises(ValueError, match=r"data.scale is 2 and model.scale 4"):
+        TrainConfig(data=DataConfig(scale=2))

@@ -1,0 +1,157 @@
+"""Many devices and many processes give what one device gives; all on the CPU, all for real."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import photo
+from PIL import Image
+
+from isrrescnet_jax import load_weights
+from isrrescnet_jax.train import parallel
+from isrrescnet_jax.weights import flatten
+
+RECIPE = """
+from isrrescnet_jax import ModelConfig
+from isrrescnet_jax.data import DataConfig
+from isrrescnet_jax.train import TrainConfig
+
+config = TrainConfig(
+    model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
+    data=DataConfig(scale=2, patch=32, batch=8, repeats=8),
+    steps=10,
+    optimizer="sgd",
+    learning_rate=1e-4,
+    ema_decay=0.0,
+    log_every=1,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parallel")
+    (folder / "images").mkdir()
+    for i, image in enumerate(photo(48, 40, n=5)):
+        Image.fromarray(image).save(folder / "images" / f"{i}.png")
+    (folder / "recipe.py").write_text(RECIPE)
+    return folder
+
+
+def start(files, workdir, devices, *options):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(files / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    command = [sys.executable, "-m", "isrrescnet_jax.cli", "train", str(files / "recipe.py")]
+    command += ["--data", str(files / "images"), "--data.cache", str(files / "cache")]
+    return subprocess.Popen(
+        [*command, "--workdir", str(workdir), *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=250)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
+    return outputs
+
+
+def two_processes(files, workdir, *options):
+    """Both processes of a run over loopback, with two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    cluster = ("--coordinator", f"localhost:{port}", "--processes", "2", "--process-id")
+    return [start(files, workdir, 2, *options, *cluster, str(i)) for i in range(2)]
+
+
+def worst_difference(workdir, expected):
+    """The largest relative L2 distance of any tensor."""
+    a, b = (flatten(load_weights(w / "weights.safetensors").params) for w in (workdir, expected))
+    return max(np.linalg.norm(a[k] - b[k]) / np.linalg.norm(b[k]) for k in a if b[k].any())
+
+
+@pytest.fixture(scope="module")
+def one_device(files):
+    finish(start(files, files / "one", 1))
+    return files / "one"
+
+
+def test_eight_devices(files, one_device, tmp_path):
+    finish(start(files, tmp_path, 8))
+    assert worst_difference(tmp_path, one_device) < 1e-5
+
+
+@pytest.mark.slow
+def test_shard_map(files, one_device, tmp_path):
+    finish(start(files, tmp_path, 8, "--strategy", "shard_map"))
+    assert worst_difference(tmp_path, one_device) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
+def test_two_processes_with_two_devices_each(files, one_device, tmp_path, strategy):
+    outputs = finish(*two_processes(files, tmp_path, "--strategy", strategy))
+    assert worst_difference(tmp_path, one_device) < 1e-5
+    assert "step 10/10" in outputs[0] and "step" not in outputs[1]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 11))
+
+
+@pytest.mark.slow
+def test_adam_reaches(files, tmp_path):
+    # Its first steps are g / |g|: where a gradient is rounding noise they take its sign.
+    for name, devices in (("one", 1), ("eight", 8)):
+        finish(start(files, tmp_path / name, devices, "--optimizer", "amsgrad"))
+    assert worst_difference(tmp_path / "eight", tmp_path / "one") < 1e-2
+
+
+@pytest.mark.slow
+def test_preemption_of_one_process_stops_both_at_one_step_and_one_device_goes_on(
+    files, one_device, tmp_path
+):
+    many = ("--steps", "3000", "--validate-every", "100000", "--checkpoint-every", "100000")
+    processes = two_processes(files, tmp_path, *many)
+    lines = tmp_path / "metrics.jsonl"
+    while not (lines.exists() and len(lines.read_text().splitlines()) >= 3):
+        assert all(process.poll() is None for process in processes), finish(*processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = finish(*processes)
+    assert "stopped and saved" in outputs[0]
+    (saved,) = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+    assert 3 <= saved < 3000
+    # Another number of processes and devices takes over.
+    alone = start(files, tmp_path, 1, *many)
+    while len(lines.read_text().splitlines()) < saved + 3:
+        assert alone.poll() is None, finish(alone)
+        time.sleep(0.05)
+    alone.send_signal(signal.SIGTERM)
+    finish(alone)
+    steps = [json.loads(line)["step"] for line in lines.read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_batch_that_cannot_be_split_is_an_error():
+    devices = jax.local_device_count()
+    with pytest.raises(ValueError, match="cannot be split over"):
+        parallel._parts({"lr": np.zeros((devices + 1, 2))}, devices + 2)
+
+
+def test_half_a_cluster_is_an_error():
+    with pytest.raises(ValueError, match="coordinator, processes and process_id"):
+        parallel.initialize(coordinator="localhost:1234")

@@ -1,0 +1,101 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+import isrrescnet_jax as isr
+from isrrescnet_jax import weights as module
+
+
+def test_flatten_and_unflatten_are_inverse(small):
+    again = module.unflatten(module.flatten(small.params))
+    assert jax.tree.structure(again) == jax.tree.structure(small.params)
+
+
+@given(st.sampled_from([1, 3]), st.integers(1, 4), st.integers(1, 5), st.integers(1, 12))
+def test_saved_weights_come_back_to_the_bit(tmp_path_factory, channels, depth, steps, iterations):
+    config = isr.ModelConfig(channels, 4, depth, steps, iterations, scale=3)
+    rng = np.random.default_rng(depth)
+    shapes = module.expected_shapes(config)
+    params = module.unflatten({k: rng.normal(size=s).astype("f4") for k, s in shapes.items()})
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    isr.save_weights(isr.Weights(params, config), path, {"note": "here"})
+    loaded, metadata = module.load_weights_and_metadata(path)
+    assert loaded.config == config and metadata == {"note": "here"}
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+    assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
+
+
+def test_weights_are_a_pytree_of_their_parameters(small):
+    doubled = jax.tree.map(lambda a: 2 * a, small)
+    assert doubled.config == small.config
+    np.testing.assert_allclose(doubled.params["w"], 2 * small.params["w"])
+
+
+@pytest.mark.parametrize("name", sorted(isr.shipped_weights()))
+def test_shipped_weights(name):
+    weights, metadata = module.load_weights_and_metadata(name)
+    assert f"x{weights.config.scale}" == name
+    assert isr.shipped_weights()[name].stat().st_size < 2e6
+    assert metadata, "say where they come from and how good they are"
+
+
+def test_weights_that_are_not_there_say_what_is(tmp_path):
+    with pytest.raises(ValueError, match="'x8' .*choose .*x4.*or give a .safetensors"):
+        isr.load_weights("x8")
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        isr.load_weights(tmp_path / "none.safetensors")
+    (tmp_path / "official.pth").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="python -m convert"):
+        isr.load_weights(tmp_path / "official.pth")
+
+
+def damaged(flat, metadata, how):
+    name = "network.encoder.v"
+    match how:
+        case "missing":
+            del flat[name]
+        case "unknown":
+            flat["extra"] = np.zeros(3, "f4")
+        case "not \\(":
+            flat[name] = flat[name][:-1].copy()
+        case "not finite":
+            flat[name][0, 0, 0, 0] = np.nan
+        case "not an ISRResCNet":
+            metadata = {"format": "pt"}
+        case "channels must be":
+            metadata["config"] = json.dumps({"channels": 2})
+    return flat, metadata
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["missing", "unknown", r"not \(", "not finite", "not an ISRResCNet", "channels must be"],
+)
+def test_bad_files_are_named_in_one_line(tmp_path, small, how):
+    path = tmp_path / "bad.safetensors"
+    flat = {k: np.array(v) for k, v in module.flatten(small.params).items()}
+    config = json.dumps(dataclasses.asdict(small.config))
+    flat, metadata = damaged(flat, {"format": module.FORMAT, "config": config}, how)
+    safetensors.numpy.save_file(flat, path, metadata)
+    with pytest.raises(ValueError, match=how) as error:
+        isr.load_weights(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncated_files_and_failed_writes(tmp_path, small):
+    path = tmp_path / "w.safetensors"
+    isr.save_weights(small, path)
+    whole = path.read_bytes()
+    bad = jax.tree.map(lambda a: np.full_like(a, np.nan), small)
+    with pytest.raises(ValueError, match="not finite"):
+        isr.save_weights(bad, path)
+    assert path.read_bytes() == whole and len(list(tmp_path.iterdir())) == 1
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        isr.load_weights(path)
