@@ -62,10 +62,16 @@ class Conv(NormedConv):
         super().__init__(outputs, inputs, size, outputs)
         self.padding = [size // 2] * 4
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, overwritten: bool = False) -> Tensor:
         if any(self.padding):
             x = F.pad(x, self.padding, mode="reflect")
-        return F.conv2d(x, self.weight, self.bias)
+        weight = self.weight
+        if not overwritten:
+            return F.conv2d(x, weight, self.bias)
+        # The value and the gradient of the kernel as they are, the gradient of x with the kernel's
+        # mean subtracted: see `Prior.forward`.
+        centred = F.conv2d(x, (weight - weight.mean()).detach())
+        return F.conv2d(x.detach(), weight, self.bias) + centred - centred.detach()
 
 
 class TransposedConv(NormedConv):
@@ -90,8 +96,9 @@ class Block(nn.Module):
         self.conv2 = Conv(features, features, 3)
         self.skip = skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(self.relu2(self.conv1(self.relu1(x))))
+    def forward(self, x: Tensor, overwritten: bool = False) -> Tensor:
+        out = self.conv1(self.relu1(x), overwritten)
+        out = self.conv2(self.relu2(out), overwritten)
         return x + out if self.skip else out
 
 
@@ -104,10 +111,10 @@ class Feedback(nn.Module):
         self.prelu = nn.PReLU(2 * features)
         self.RBs = blocks
 
-    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        x = self.compress_in(self.prelu(torch.cat((x, memory), dim=1)))
+    def forward(self, x: Tensor, memory: Tensor, overwritten: bool = False) -> Tensor:
+        x = self.compress_in(self.prelu(torch.cat((x, memory), dim=1)), overwritten)
         for block in self.RBs:
-            x = block(x)
+            x = block(x, overwritten)
         return x
 
 
@@ -122,10 +129,19 @@ class Prior(nn.Module):
         self.conv_out = TransposedConv(features, channels, 5)
         self.feedback_steps = feedback_steps
 
-    def forward(self, z: Tensor) -> Tensor:
-        x = memory = self.conv(z)
-        for _ in range(self.feedback_steps):
-            x = memory = self.fbblock(x, memory)
+    def forward(self, z: Tensor, overwritten: bool = False) -> Tensor:
+        """r(z).
+
+        With `overwritten`, the gradient has the error of the reference, whose every iteration
+        begins by subtracting the means of the kernels in place. The forward pass does not notice,
+        because weight normalisation computes the kernels anew. But autograd still holds the last
+        kernels of the iteration before, so that its backward pass uses them without their means:
+        in the encoder and in the last feedback step of every iteration but the last.
+        """
+        x = memory = self.conv(z, overwritten)
+        for step in range(self.feedback_steps):
+            last = step == self.feedback_steps - 1
+            x = memory = self.fbblock(x, memory, overwritten and last)
         return self.conv_out(x)
 
 
@@ -235,20 +251,26 @@ class ISRResCNet(nn.Module):
         kernel: Tensor | None = None,
         iterations: int | None = None,
         noise: float | Tensor | None = None,
+        reference_gradient: bool = False,
     ) -> dict[str, Tensor]:
-        """Run the iterations; see `reconstruct` for arguments and result."""
+        """Run the iterations; see `reconstruct` for arguments and result.
+
+        `reference_gradient` gives the gradient of the reference implementation with its error (see
+        `Prior.forward`); values are the same.
+        """
         n, _, h, w = lr.shape
         sigma = noise_level(lr) if noise is None else (torch.ones_like(lr[:, 0, 0, 0]) * noise)
         x = previous = initial = bilinear(lr, h * scale, w * scale)
         count = math.sqrt(initial[0].numel() - 1)
         iterates, ratios = [], []
-        for k in range(len(self.alpha) if iterations is None else iterations):
+        iterations = len(self.alpha) if iterations is None else iterations
+        for k in range(iterations):
             v = x if k == 0 else x + torch.exp(self.w[k]) * (x - previous)
             gradient = data_gradient(v, lr, scale, mode, kernel)
             if k == 0:
                 first_gradient = gradient
             z = v - gradient
-            r = self.model(z)
+            r = self.model(z, reference_gradient and k < iterations - 1)
             length = torch.linalg.vector_norm(r, dim=(1, 2, 3))
             radius = torch.exp(self.alpha[k]) * sigma * count
             factor = radius / torch.maximum(length, radius)

@@ -11,7 +11,7 @@ config = TrainConfig(
     model=ModelConfig(features=16, depth=2, feedback_steps=2, iterations=3, scale=2),
     data=DataConfig(scale=2, patch=48, batch=8),
     backward="full",
-    steps=400,
+    steps=300,
     optimizer="amsgrad",
     learning_rate=3e-3,
     schedule="cosine",

@@ -79,9 +79,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         self._manager.reload()
         step = self.latest()
-        return (
-            "no checkpoint yet" if step is None else f"last checkpoint: {self.folder / str(step)}"
-        )
+        return "no checkpoint yet" if step is None else f"last one: {self.folder / str(step)}"
 
     def save(
         self, step: int, state: TrainState, data: dict[str, Any], psnr: float | None = None
@@ -145,10 +143,8 @@ class Checkpoints:
             yield
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            last = self.describe_latest() if hasattr(self, "_manager") else "nothing was written"
-            raise OSError(
-                f"cannot write checkpoints to {self.folder}: {reason} ({last})"
-            ) from error
+            last = f" ({self.describe_latest()})" if hasattr(self, "_manager") else ""
+            raise OSError(f"cannot write checkpoints to {self.folder}: {reason}{last}") from error
 
 
 def _psnr(metrics: dict[str, float]) -> float:

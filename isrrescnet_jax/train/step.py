@@ -27,7 +27,8 @@ def objective(
         batch: `lr` (n, h, w, c) and `hr` (n, s h, s w, c) in [0, 255], of any type.
         iterations: to be run, static; all of the model by default.
     """
-    lr, hr = batch["lr"].astype(jnp.float32), batch["hr"].astype(jnp.float32)
+    real = params["alpha"].dtype
+    lr, hr = batch["lr"].astype(real), batch["hr"].astype(real)
     weights = config.loss_weights(iterations or config.model.iterations)
     solution = reconstruct(
         Weights(params, config.model),

@@ -1,0 +1,145 @@
+"""`python -m convert SRC DST [--verify IMAGE...]`: .pth to .safetensors and back."""
+
+import dataclasses
+import pickle
+import sys
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from isrrescnet_jax.files import atomic_path
+from isrrescnet_jax.weights import Weights, load_weights, save_weights
+
+from .names import from_torch, to_torch
+
+PYTORCH, JAX = (".pth", ".pt"), (".safetensors",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Convert weights between the official PyTorch format and safetensors, exact to the bit."""
+
+    src: Positional[Path]
+    """A .pth (or .pt) or .safetensors file."""
+    dst: Positional[Path]
+    """The file to write, in the other format."""
+    feedback_steps: int = 4
+    """Feedback steps of the network; a .pth file does not say. The official one has 4."""
+    scale: Annotated[int | None, arg(metavar="{2,3,4}")] = None
+    """Scale the weights were trained for; a .pth file does not say."""
+    overwrite: bool = False
+    """Replace DST if it exists."""
+    verify: tuple[Path, ...] = ()
+    """Low-resolution images on which JAX and PyTorch are compared, iteration by iteration."""
+    expect: Path | None = None
+    """Folder of published SR images, named like the --verify images, to compare with as well."""
+
+    def run(self) -> int:
+        """Convert, then verify; 0, or 1 if the two do not agree."""
+        suffixes = self.src.suffix.lower(), self.dst.suffix.lower()
+        if not (
+            (suffixes[0] in PYTORCH and suffixes[1] in JAX)
+            or (suffixes[0] in JAX and suffixes[1] in PYTORCH)
+        ):
+            raise ValueError(
+                f"{self.src} -> {self.dst}: one must end in .pth, the other in .safetensors"
+            )
+        if self.dst.exists() and not self.overwrite:
+            raise ValueError(f"{self.dst} exists: give --overwrite to replace it")
+        if self.expect is not None and not self.verify:
+            raise ValueError("--expect DIR needs --verify IMAGE...")
+        published = [] if self.expect is None else [self.expect / p.name for p in self.verify]
+        for path in (self.src, *self.verify, *published):
+            if not path.exists():
+                raise ValueError(f"{path}: no such file")
+        if suffixes[0] in PYTORCH:
+            weights = load_pth(self.src, self.feedback_steps, self.scale)
+        else:
+            weights = load_weights(self.src)
+            if self.scale is not None:
+                config = dataclasses.replace(weights.config, scale=self.scale)
+                weights = dataclasses.replace(weights, config=config)
+        if self.verify and weights.config.scale is None:
+            raise ValueError(f"--verify needs --scale: {self.src} names none")
+        if suffixes[0] in PYTORCH:
+            save_weights(weights, self.dst, {"source": f"converted from {self.src.name}"})
+        else:
+            save_pth(weights, self.dst)
+        config = weights.config
+        print(
+            f"{self.src} -> {self.dst}: {'RGB' if config.channels == 3 else 'grey'}, "
+            f"depth {config.depth}, {config.feedback_steps} feedback steps, "
+            f"{config.iterations} iterations, scale {config.scale or 'not stated'}"
+        )
+        if not self.verify:
+            return 0
+        from .verify import verify
+
+        return verify(weights, self.verify, self.expect)
+
+
+def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> Weights:
+    """Weights of a PyTorch file, read with `weights_only=True`.
+
+    Raises:
+        ValueError: unreadable, or not an ISRResCNet checkpoint (see `from_torch`).
+        ImportError: PyTorch is not installed.
+    """
+    torch = _torch()
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose text advises to switch the protection off
+        raise ValueError(
+            f"{path}: refused: it holds more than tensors, which could run code, or is damaged"
+        ) from None
+    except Exception as error:  # torch raises anything from EOFError to KeyError
+        raise ValueError(
+            f"{path}: damaged, or not a PyTorch weights file ({type(error).__name__})"
+        ) from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    try:
+        return from_torch(state, feedback_steps, scale)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_pth(weights: Weights, path: Path) -> None:
+    """Write the official format; the two names of a block's tensor share its storage."""
+    torch = _torch()
+    shared: dict[str, Any] = {}
+    state = OrderedDict()
+    for name, array in to_torch(weights.params).items():
+        original = name.replace("model.fbblock.RBs.", "model.resblocks.")
+        state[name] = shared.setdefault(original, torch.from_numpy(array.copy()))
+    with atomic_path(path) as temporary:
+        torch.save({"model_state_dict": state}, temporary)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("PyTorch is not installed: pip install '.[convert]'") from None
+    return torch
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `python -m convert`."""
+    try:
+        sys.exit(tyro.cli(Convert, args=argv, prog="python -m convert").run())
+    except (ValueError, OSError, ImportError) as error:
+        print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Official tensor names and layouts <-> ours, exact to the bit in both directions."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from isrrescnet_jax.config import ModelConfig
+from isrrescnet_jax.weights import Weights, check_params, flatten, unflatten
+
+# New-style weight norm (torch.nn.utils.parametrizations) -> the old style of the official files.
+_NEW_STYLE = {
+    ".parametrizations.weight.original0": ".weight_g",
+    ".parametrizations.weight.original1": ".weight_v",
+}
+_BLOCKS, _DUPLICATES = "model.resblocks.", "model.fbblock.RBs."
+
+
+def _pairs(depth: int) -> Iterator[tuple[str, str]]:
+    """(official name, our flat name), in the order of the official file, duplicates included."""
+
+    def conv(official, ours):
+        for suffix, leaf in (("bias", "bias"), ("weight_g", "g"), ("weight_v", "v")):
+            yield f"{official}.{suffix}", f"network.{ours}.{leaf}"
+
+    def blocks(prefix):
+        for i in range(depth):
+            block = f"network.block_{i}"
+            yield from conv(f"{prefix}{i}.conv1", f"block_{i}.conv_1")
+            yield f"{prefix}{i}.relu1.weight", f"{block}.slopes_1"
+            yield f"{prefix}{i}.relu2.weight", f"{block}.slopes_2"
+            yield from conv(f"{prefix}{i}.conv2", f"block_{i}.conv_2")
+
+    yield from (("alpha", "alpha"), ("w", "w"))
+    yield from conv("model.conv", "encoder")
+    yield from blocks(_BLOCKS)
+    yield from conv("model.fbblock.compress_in", "compress")
+    yield "model.fbblock.prelu.weight", "network.slopes"
+    yield from blocks(_DUPLICATES)
+    yield from conv("model.conv_out", "decoder")
+
+
+def _to_ours(name: str, array: np.ndarray) -> np.ndarray:
+    if name.endswith(".g"):
+        return array.reshape(-1)
+    if name.endswith(".decoder.v"):  # (in, out, k, k), a transposed convolution
+        return array[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+    if name.endswith(".v"):  # (out, in, k, k)
+        return array.transpose(2, 3, 1, 0)
+    return array
+
+
+def _to_official(name: str, array: np.ndarray) -> np.ndarray:
+    if name.endswith(".g"):
+        return array.reshape(-1, 1, 1, 1)
+    if name.endswith(".decoder.v"):
+        return array.transpose(2, 3, 0, 1)[:, :, ::-1, ::-1]
+    if name.endswith(".v"):
+        return array.transpose(3, 2, 0, 1)
+    return array
+
+
+def _numpy(value: Any) -> np.ndarray:
+    """A tensor or array as a NumPy array, without importing torch."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _official(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors under their official, old-style names."""
+    if "model_state_dict" in state:
+        state = state["model_state_dict"]
+        if not isinstance(state, Mapping):
+            raise ValueError(f"model_state_dict is a {type(state).__name__}, not a state dict")
+    tensors = {}
+    for name, value in state.items():
+        official = str(name).removeprefix("module.")
+        for new, old in _NEW_STYLE.items():
+            if official.endswith(new):
+                official = official.removesuffix(new) + old
+        if not hasattr(value, "shape"):
+            raise ValueError(f"{name} is not a tensor: this is not a state dict of ISRResCNet")
+        if official in tensors:
+            raise ValueError(f"tensor {official} is there twice, the second time as {name}")
+        try:
+            tensors[official] = _numpy(value)
+        except TypeError:  # of a type that NumPy lacks, or sparse
+            raise ValueError(f"tensor {name} is {value.dtype}, not dense float32") from None
+    return tensors
+
+
+def _infer(tensors: dict[str, np.ndarray], feedback_steps: int, scale: int | None) -> ModelConfig:
+    """The configuration that the tensors show."""
+    for name, dimensions in (("alpha", 1), ("model.conv.weight_v", 4)):
+        if name not in tensors:
+            raise ValueError(f"tensor {name} is missing: this is not an ISRResCNet checkpoint")
+        if tensors[name].ndim != dimensions:
+            raise ValueError(f"tensor {name} has shape {tensors[name].shape}")
+    features, channels = tensors["model.conv.weight_v"].shape[:2]
+    numbers = {
+        int(number)
+        for name in tensors
+        if name.startswith(_BLOCKS) and (number := name.split(".")[2]).isdecimal()
+    }
+    if not numbers:
+        raise ValueError(f"there are no residual blocks ({_BLOCKS}*)")
+    return ModelConfig(
+        channels, features, max(numbers) + 1, feedback_steps, len(tensors["alpha"]), scale
+    )
+
+
+def from_torch(
+    state_dict: Mapping[str, Any], feedback_steps: int = 4, scale: int | None = None
+) -> Weights:
+    """Weights of an official checkpoint.
+
+    Args:
+        state_dict: the state dict, or a dictionary that holds it as "model_state_dict"; tensors or
+            NumPy arrays, with or without the prefix "module.", in old-style weight norm
+            (`weight_g`, `weight_v`) or new (`parametrizations.weight.original0/1`). Depth,
+            channels, features and iterations are read off the tensors.
+        feedback_steps, scale: what a checkpoint does not say.
+
+    Returns:
+        What `isrrescnet_jax.load_weights` returns; the values are those of the checkpoint.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, of another shape or type, or not finite, or the
+            two copies of a block differ; in one line, with the name of the tensor.
+    """
+    tensors = _official(state_dict)
+    config = _infer(tensors, feedback_steps, scale)
+    flat: dict[str, np.ndarray] = {}
+    for official, ours in _pairs(config.depth):
+        if official not in tensors:
+            raise ValueError(f"tensor {official} is missing")
+        array = tensors.pop(official)
+        expected = 4 if official.endswith(("weight_g", "weight_v")) else 1
+        if array.ndim != expected or array.dtype != np.float32:
+            raise ValueError(
+                f"tensor {official} is {array.dtype} of shape {array.shape}, not float32 of "
+                f"{expected} dimension{'s' * (expected > 1)}"
+            )
+        if official.endswith("weight_g") and array.shape[1:] != (1, 1, 1):
+            raise ValueError(f"tensor {official} is {array.shape}, not (n, 1, 1, 1)")
+        if not np.isfinite(array).all():
+            raise ValueError(f"tensor {official} has values that are not finite")
+        array = _to_ours(ours, array)
+        # Bytes and not values: -0 and 0 are equal, but not the same.
+        if ours in flat and (
+            flat[ours].shape != array.shape or flat[ours].tobytes() != array.tobytes()
+        ):
+            original = official.replace(_DUPLICATES, _BLOCKS)
+            raise ValueError(f"tensors {original} and {official} differ, but are one in the model")
+        flat[ours] = np.ascontiguousarray(array)
+    if tensors:
+        raise ValueError(f"tensor {next(iter(tensors))} is unknown")
+    params = unflatten(flat)
+    try:
+        check_params(params, config)
+    except ValueError as error:
+        names = {ours: official for official, ours in reversed(list(_pairs(config.depth)))}
+        words = [names.get(word, word) for word in str(error).split()]
+        raise ValueError(f"{' '.join(words)} (in our layout)") from None
+    return Weights(params, config)
+
+
+def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Parameters, or a gradient with respect to them, in official names, layouts and order.
+
+    The inverse of `from_torch(...).params`; the blocks appear twice, as in the official files.
+    """
+    flat = flatten(params)
+    depth = sum(name.endswith(".slopes_1") for name in flat)
+    return {
+        official: np.ascontiguousarray(_to_official(ours, _numpy(flat[ours])))
+        for official, ours in _pairs(depth)
+    }
