@@ -42,7 +42,7 @@ def verify(weights: isr.Weights, paths: Sequence[Path], expect: Path | None = No
         ours = np.asarray(reconstruct(weights, lr, operator=operator, trace=True).iterates)
         theirs = torch_model.reconstruct(
             state,
-            torch.from_numpy(np.ascontiguousarray(lr.transpose(0, 3, 1, 2))),
+            torch.tensor(lr.transpose(0, 3, 1, 2)),
             operator.scale,
             feedback_steps=weights.config.feedback_steps,
         )["iterates"]

@@ -3,14 +3,16 @@
     pip install "libtpu==0.0.42.*"
     python experiments/tpu_plan.py [--recipe experiments/x4.py] [--slices v5e:2x2 v5p:2x2x1 ...]
 
-The ahead-of-time compiler of libtpu compiles the real step, `pmap` with its all-reduce, for each
-slice. HBM, FLOPs and the bytes all-reduced are facts of the compiled program. The step time is an
-*estimate*: the longer of arithmetic at peak rate and memory traffic at peak bandwidth, then the
-all-reduce over one chip's links. No TPU ran.
+The ahead-of-time compiler of libtpu compiles the real step, with its all-reduce, for each slice.
+HBM and the bytes all-reduced are facts of the compiled program; FLOPs are those of convolutions and
+matrix products, counted in the traced step. The step time is an *estimate*: the cycles that the
+compiler expects of every operation, times the iterations of the loop it is in, then the all-reduce
+at the rate of the chip's links, not overlapped. No TPU ran.
 """
 
 import dataclasses
 import functools
+import math
 import os
 import re
 from typing import Annotated
@@ -20,6 +22,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -40,25 +43,23 @@ SLICES = (
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peak figures of one chip, as Google publishes them (Cloud TPU documentation).
+    """Figures of one chip, as Google publishes them (Cloud TPU documentation).
 
     Attributes:
-        flops: bfloat16 operations per second.
         hbm: bytes of memory.
-        bandwidth: bytes of memory per second.
         links: bytes per second over all links to other chips together.
+        clock: cycles per second, from the published peak rate and the size of the matrix units.
     """
 
-    flops: float
     hbm: float
-    bandwidth: float
     links: float
+    clock: float
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9),
-    "v6e": Chip(918e12, 32 * 2**30, 1640e9, 448e9),
-    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
+    "v5e": Chip(16 * 2**30, 200e9, 1.5e9),
+    "v6e": Chip(32 * 2**30, 448e9, 1.75e9),
+    "v5p": Chip(95 * 2**30, 600e9, 1.75e9),
 }
 
 
@@ -71,18 +72,18 @@ class Plan:
         chips: how many it has.
         batch: images per chip.
         hbm: bytes of one chip's memory that the program needs.
-        flops: per chip and step, as the compiler counts them.
-        traffic: bytes of memory per chip and step, likewise.
+        flops: of convolutions and products, per chip and step.
+        cycles: that the compiler expects, per chip and step.
         reduced: bytes that every chip hands to the all-reduce.
     """
 
     slice: str
     chips: int
     batch: int
-    hbm: float
+    hbm: int
     flops: float
-    traffic: float
-    reduced: float
+    cycles: int
+    reduced: int
 
     @property
     def chip(self) -> Chip:
@@ -90,8 +91,8 @@ class Plan:
 
     @property
     def compute_seconds(self) -> float:
-        """Estimate: the longer of arithmetic and memory traffic at their peaks."""
-        return max(self.flops / self.chip.flops, self.traffic / self.chip.bandwidth)
+        """Estimate, without the all-reduce."""
+        return self.cycles / self.chip.clock
 
     @property
     def reduce_seconds(self) -> float:
@@ -100,23 +101,81 @@ class Plan:
 
     @property
     def efficiency(self) -> float:
-        """Estimate: step time without, by step time with the all-reduce, not overlapped."""
+        """Estimate: step time without, by step time with the all-reduce."""
         return self.compute_seconds / (self.compute_seconds + self.reduce_seconds)
 
 
+# --- reading programs -----------------------------------------------------------------------------
+
+
+def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
+    """2 x multiply-adds of the convolutions and products of a traced function, loops unrolled.
+
+    (XLA's own count takes the body of a loop once.)
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * equation.outvars[0].aval.size * np.prod(kernel) / outputs
+        elif name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            depth = np.prod([left[axis] for axis in contracted])
+            total += 2 * equation.outvars[0].aval.size * depth
+        elif name == "cond":  # the platforms' ways to do the same; some hold what is not used
+            total += min(count_flops(branch.jaxpr) for branch in params["branches"])
+        else:
+            inner = jax.tree.leaves(params, is_leaf=_is_jaxpr)
+            inner = [getattr(j, "jaxpr", j) for j in inner if _is_jaxpr(j)]
+            total += params.get("length", 1) * sum(map(count_flops, inner))
+    return total
+
+
+def _is_jaxpr(value) -> bool:
+    return isinstance(value, jax.extend.core.Jaxpr | jax.extend.core.ClosedJaxpr)
+
+
 _BYTES = {"f32": 4, "bf16": 2, "s32": 4, "pred": 1, "u8": 1}
-_ALL_REDUCE = re.compile(r"= (.*?) all-reduce(?:-start)?\(")
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 def all_reduced(program: str) -> int:
     """Bytes of the results of all all-reduces in the text of a compiled program."""
     total = 0
-    for shapes in _ALL_REDUCE.findall(program):
-        for kind, sides in _ARRAY.findall(shapes):
+    for shapes in re.findall(r"= (.*?) all-reduce(?:-start)?\(", program):
+        for kind, sides in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
             if kind in _BYTES:
-                total += _BYTES[kind] * int(np.prod([int(n) for n in sides.split(",") if n]))
+                total += _BYTES[kind] * math.prod(int(n) for n in sides.split(",") if n)
     return total
+
+
+def estimated_cycles(program: str) -> int:
+    """The compiler's estimates for all operations of a compiled program, loops unrolled."""
+    bodies: dict[str, list[str]] = {}
+    for line in program.splitlines():
+        if opening := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            lines = bodies["ENTRY" if opening[1] else opening[2]] = []
+        elif bodies:
+            lines.append(line)
+
+    @functools.cache
+    def cycles(name: str) -> int:
+        total = 0
+        for line in bodies[name]:
+            if loop := re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line):
+                # Loops of `scan` count up to a constant.
+                limits = re.findall(r"s32\[\]\S* constant\((\d+)\)", "\n".join(bodies[loop[1]]))
+                total += max(map(int, limits)) * cycles(loop[2])
+            elif estimate := re.search(r'"estimated_cycles":"(\d+)"', line):
+                total += int(estimate[1])
+        return total
+
+    return cycles("ENTRY")
+
+
+# --- the plan -------------------------------------------------------------------------------------
 
 
 def plan(config: TrainConfig, name: str, batch: int) -> Plan:
@@ -138,17 +197,21 @@ def plan(config: TrainConfig, name: str, batch: int) -> Plan:
         "hr": jax.ShapeDtypeStruct(shape, jnp.uint8),
     }
     step = functools.partial(train_step, config=config, axis_name=AXIS)
-    lowered = devices.compile(step).lower(
+    traced = devices.compile(step).trace(
         placed(state, PartitionSpec()), placed(images, PartitionSpec(AXIS))
     )
-    program = lowered.compile()
-    memory, cost = program.memory_analysis(), program.cost_analysis()
+    program = traced.lower().compile()
+    memory, text = program.memory_analysis(), program.as_text()
     # Arguments and results share their memory where they are donated.
     hbm = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
-    hbm -= memory.alias_size_in_bytes
-    reduced = all_reduced(program.as_text())
     return Plan(
-        name, len(topology.devices), batch, hbm, cost["flops"], cost["bytes accessed"], reduced
+        slice=name,
+        chips=len(topology.devices),
+        batch=batch,
+        hbm=hbm - memory.alias_size_in_bytes,
+        flops=float(count_flops(traced.jaxpr.jaxpr)),
+        cycles=estimated_cycles(text),
+        reduced=all_reduced(text),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 from tyro.conf import Positional, arg
 
@@ -50,8 +51,6 @@ def _keep_compiled(folder: Path | None) -> None:
 class _Model:
     """Options of the network, shared by the commands that run it."""
 
-    scale: Annotated[Literal[2, 3, 4] | None, arg(help_behavior_hint="(default: 4)")] = None
-    """Factor by which height and width grow; that of --weights where these are given."""
     weights: str | None = None
     """Shipped name (x4) or .safetensors file; the shipped ones for the scale by default."""
     ensemble: bool = False
@@ -70,86 +69,237 @@ class _Model:
     """Blur kernel for --operator blur: a .npy file, (k, k) or (3, k, k)."""
     cache: bool = True
     """Keep compiled programs between runs (in ~/.cache/isrrescnet-jax; see `isrrescnet info`)."""
+    trace: Path | None = None
+    """Folder for a figure of the iterates of each picture (needs matplotlib)."""
 
-    def upscaler(self):
-        """Load the weights; device work starts here."""
-        import numpy as np
-
+    def upscaler(self, scale: int | None):
+        """Load the weights, for `scale` or the one they were trained for; device work starts."""
         from . import operators
         from .upscale import Upscaler
         from .weights import load_weights
 
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f"--iterations must be at least 1, not {self.iterations}")
-        if self.noise != "estimate" and not self.noise >= 0:
+        if self.noise != "estimate" and not 0 <= self.noise < float("inf"):
             raise ValueError(f"--noise must be estimate or at least 0, not {self.noise}")
         if (self.operator == "blur") != (self.kernel is not None):
             raise ValueError("--operator blur and --kernel FILE go together")
         if self.cache:
             _keep_compiled(cache_folder())
-        weights = load_weights(self.weights or f"x{self.scale or 4}")
-        scale = self.scale or weights.config.scale or 4
+        weights = load_weights(self.weights or f"x{scale or 4}")
+        scale = scale or weights.config.scale or 4
         if self.kernel is not None:
-            try:
-                kernel = np.load(self.kernel, allow_pickle=False).astype(np.float32)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{self.kernel}: not a readable .npy file: {error}") from None
-            operator = operators.Blur(scale, kernel)
+            operator = operators.Blur(scale, _kernel(self.kernel))
         else:
-            name = self.operator.capitalize()
-            operator = getattr(operators, name)(scale)
+            operator = getattr(operators, self.operator.capitalize())(scale)
         tile = None if self.tile == "none" else self.tile
         return Upscaler(
             weights, scale, operator, self.noise, self.iterations, self.dtype, self.ensemble, tile
         )
 
 
+def _kernel(path: Path):
+    try:
+        return np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .npy file: {error}") from None
+
+
 @dataclasses.dataclass(frozen=True)
-class Upscale(_Model):
-    """Upscale pictures: files, folders, patterns; PNG, JPEG, WebP, TIFF or BMP."""
+class _Files:
+    """Options of the commands that write one picture for each one they read."""
 
     inputs: Inputs = ()
     """Files, folders or patterns."""
-    out: Path = Path("sr_results")
-    """Folder for the results, named <stem>.png."""
     format: Literal["png", "jpg", "webp", "tiff", "bmp"] = "png"
     """File format of the results."""
     overwrite: bool = False
     """Replace results that exist."""
     skip_existing: bool = False
     """Pass over pictures whose result exists: continues an interrupted run."""
-    trace: Path | None = None
-    """Folder for a figure of the iterates of each picture (needs matplotlib)."""
 
-    def run(self) -> int:
-        """Upscale every picture; 0, or 2 if one failed."""
+    def plan(self, out: Path) -> list[tuple[Path, Path]]:
+        """Pairs of input and output; says how many."""
         if not self.inputs:
             raise ValueError("name at least one picture, folder or pattern (see --help)")
         if self.overwrite and self.skip_existing:
             raise ValueError("--overwrite and --skip-existing exclude each other")
         existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
         sources = images.find(self.inputs)
-        plan = images.plan_outputs(sources, self.out, f".{self.format}", existing)
+        plan = images.plan_outputs(sources, out, f".{self.format}", existing)
         skipped = len(sources) - len(plan)
-        print(f"{len(plan)} picture{'s' * (len(plan) != 1)} to upscale", end="", flush=True)
-        print(f", {skipped} already there" if skipped else "", flush=True)
+        print(
+            f"{len(plan)} picture{'s' * (len(plan) != 1)} to do"
+            + (f", {skipped} already there" if skipped else ""),
+            flush=True,
+        )
+        return plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Upscale(_Model, _Files):
+    """Upscale pictures: files, folders, patterns; PNG, JPEG, WebP, TIFF or BMP."""
+
+    scale: Annotated[Literal[2, 3, 4] | None, arg(help_behavior_hint="(default: 4)")] = None
+    """Factor by which height and width grow; that of --weights where these are given."""
+    out: Path = Path("sr_results")
+    """Folder for the results, named <stem>.png."""
+
+    def run(self) -> int:
+        """Upscale every picture; 0, or 2 if one failed."""
+        plan = self.plan(self.out)
         if not plan:
             return 0
-        upscaler = self.upscaler()
+        upscaler = self.upscaler(self.scale)
 
         def one(source: Path, target: Path) -> str:
             picture = images.read(source)
-            result = upscale_picture(upscaler, picture)
-            images.write(result, target)
+            height, width = picture.color.shape[:2]
+            # Before the work rather than after it.
+            size = (height * upscaler.scale, width * upscaler.scale, 1)
+            images.check_writable(
+                dataclasses.replace(picture, color=np.broadcast_to(np.float32(0), size)), target
+            )
+            images.write(upscale_picture(upscaler, picture), target)
             if self.trace:
                 from .figures import trace_figure
 
                 figure = self.trace / f"{source.stem}_iterates.png"
                 trace_figure(upscaler.trace(picture.color), figure)
-            height, width = picture.color.shape[:2]
             return f"{source} {width}x{height} -> {target}"
 
         return _for_each(plan, one, self.out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Degrade(_Files):
+    """Make low-resolution pictures as the benchmarks have them (MATLAB's bicubic imresize)."""
+
+    scale: Literal[2, 3, 4] = 4
+    """Factor by which height and width shrink; pictures are cut to multiples of it first."""
+    out: Path | None = None
+    """Folder for the results, named <stem>.png."""
+    border: Literal["symmetric", "replicate"] = "symmetric"
+    """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""
+    kernel: Path | None = None
+    """Blur before reducing: a .npy file, (k, k) with odd k."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise added at the end, in grey levels."""
+    seed: int = 0
+    """Of the noise; each picture has its own."""
+
+    def run(self) -> int:
+        """Reduce every picture; 0, or 2 if one failed."""
+        from .degrade import degrade
+
+        if self.out is None:
+            raise ValueError("name a folder for the results: --out DIR")
+        plan = self.plan(self.out)
+        kernel = None if self.kernel is None else _kernel(self.kernel)
+        seeds = {source: self.seed + i for i, (source, _) in enumerate(plan)}
+
+        def one(source: Path, target: Path) -> str:
+            picture = images.read(source)
+            if picture.alpha is not None:
+                raise ValueError("pictures with transparency cannot be degraded")
+            hr = images.to_uint8(picture.color)
+            lr = degrade(hr, self.scale, self.border, kernel, self.noise, seeds[source])
+            images.write(images.Picture(lr.astype(np.float32), icc=picture.icc), target)
+            return f"{source} {hr.shape[1]}x{hr.shape[0]} -> {target}"
+
+        return _for_each(plan, one, self.out) if plan else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate(_Model):
+    """Measure PSNR and SSIM on folders of pictures, beside bicubic interpolation."""
+
+    hr: tuple[Path, ...] = ()
+    """Folders of high-resolution pictures, one for each data set and scale."""
+    lr: tuple[Path, ...] = ()
+    """Their low-resolution counterparts, in the same order; made by `degrade` where not given."""
+    scale: tuple[int, ...] = (4,)
+    """One for all folders, or one for each."""
+    border: Literal["symmetric", "replicate"] = "symmetric"
+    """Of `degrade`."""
+    times: bool = True
+    """Print seconds per picture, all that differs between two runs."""
+    warm_up: bool = False
+    """Run every picture twice, so that the times leave out compilation."""
+    json: Path | None = None
+    """Write every number to this file."""
+    csv: Path | None = None
+    """Write a table with a line for each picture."""
+    markdown: Path | None = None
+    """Write a summary with the paper's numbers, and a table for each data set."""
+
+    def run(self) -> int:
+        """Measure and print; 0, or 2 if a picture could not be measured."""
+        from . import evaluate
+
+        if not self.hr:
+            raise ValueError("name a folder of high-resolution pictures: --hr DIR")
+        label = self.weights or "shipped"
+        label = Path(label).stem + ("+" if self.ensemble else "")
+        reports = []
+        for benchmark in evaluate.benchmarks(self.hr, self.lr, self.scale, self.border):
+            print(f"{benchmark.name} x{benchmark.scale}: {benchmark.hr}", flush=True)
+            upscaler = self.upscaler(benchmark.scale)
+
+            def each(row, pictures, benchmark=benchmark, upscaler=upscaler):
+                score = row.model["paper"]
+                seconds = f"  {row.seconds:.2f} s" if self.times else ""
+                print(f"  {row.image}  {score.psnr:.2f} dB{seconds}", flush=True)
+                if self.trace:
+                    from .figures import trace_figure
+
+                    name = f"{benchmark.name}_x{benchmark.scale}_{row.image}_iterates.png"
+                    solution = upscaler.trace(pictures["lr"])
+                    trace_figure(solution, self.trace / name, hr=pictures["hr"])
+
+            reports.append(evaluate.evaluate(benchmark, upscaler, warm_up=self.warm_up, each=each))
+        for report in reports:
+            print("\n" + evaluate.text(report, label, self.times))
+        if self.json:
+            evaluate.save(evaluate.as_json(reports, label, self.times), self.json)
+        if self.csv:
+            evaluate.save(evaluate.as_csv(reports, self.times), self.csv)
+        if self.markdown:
+            evaluate.save(evaluate.markdown(reports, label, self.times), self.markdown)
+        return 2 if any(report.problems for report in reports) else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Draw two pictures side by side, a part of each enlarged, as papers do."""
+
+    a: Positional[Path]
+    """The picture on the left."""
+    b: Positional[Path]
+    """The picture on the right; the smaller of the two is enlarged."""
+    out: Path
+    """The figure: .png, .pdf or .svg."""
+    truth: Path | None = None
+    """The high-resolution picture, for the PSNR in the captions."""
+    crop: tuple[int, int, int, int] | None = None
+    """x y width height of the part that is enlarged, in the larger picture; chosen by default."""
+    overwrite: bool = False
+    """Replace the figure if it exists."""
+
+    def run(self) -> int:
+        """Draw it."""
+        from .figures import compare
+
+        if self.out.exists() and not self.overwrite:
+            raise ValueError(f"{self.out}: already there; use --overwrite")
+        if self.out.resolve() in {p.resolve() for p in (self.a, self.b, self.truth) if p}:
+            raise ValueError(f"{self.out}: would overwrite an input")
+        a, b = (images.to_uint8(images.read(path).color) for path in (self.a, self.b))
+        truth = None if self.truth is None else images.to_uint8(images.read(self.truth).color)
+        titles = (self.a.stem, self.b.stem)
+        compare(a, b, self.out, truth=truth, titles=titles, crop=self.crop)
+        print(self.out)
+        return 0
 
 
 def upscale_picture(upscaler, picture: images.Picture) -> images.Picture:
@@ -187,6 +337,15 @@ def _for_each(plan, one, out: Path) -> int:
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train from a recipe: `isrrescnet train RECIPE.py --help` shows its fields."""
+
+    def run(self) -> int:
+        """Never called: `main` hands the rest of the command line to the recipe."""
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +395,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.exit(0)
         command = tyro.cli(
             Annotated[Upscale, tyro.conf.subcommand("upscale")]
+            | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+            | Annotated[Degrade, tyro.conf.subcommand("degrade")]
+            | Annotated[Compare, tyro.conf.subcommand("compare")]
+            | Annotated[Train, tyro.conf.subcommand("train")]
             | Annotated[Info, tyro.conf.subcommand("info")],
             args=argv,
             prog="isrrescnet",
@@ -244,6 +407,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(command.run())
     except (ValueError, OSError) as error:
         print(f"isrrescnet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = "figures" if error.name == "matplotlib" else "train"
+        needs = f"{error.name} is not installed: pip install 'isrrescnet-jax[{extra}]'"
+        print(f"isrrescnet: {needs}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nisrrescnet: interrupted; --skip-existing continues", file=sys.stderr)

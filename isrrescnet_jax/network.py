@@ -223,6 +223,11 @@ def init_weights(config: ModelConfig, key: jax.Array) -> Weights:
 
     The lengths g start as |v|, so that w = v.
     """
+    return Weights(_init_params(config, key), config)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # one program instead of one for each tensor
+def _init_params(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
     shapes = expected_shapes(config)
     flat: dict[str, Any] = {}
     for name, key_i in zip(shapes, jax.random.split(key, len(shapes)), strict=True):
@@ -238,7 +243,7 @@ def init_weights(config: ModelConfig, key: jax.Array) -> Weights:
     k = np.maximum(np.arange(config.iterations), 1)
     flat["alpha"] = jnp.linspace(np.log(2.0), 0.0, config.iterations)
     flat["w"] = jnp.asarray(np.log(k / (k + 3)), jnp.float32)
-    return Weights(unflatten(flat), config)
+    return unflatten(flat)
 
 
 # --- the proximal step --------------------------------------------------------------------------
@@ -257,7 +262,9 @@ def project(
     radius = jnp.exp(alpha) * sigma * np.sqrt(size - 1).astype(r.dtype)
     squared = jnp.sum(jnp.square(r), (1, 2, 3))
     outside = squared > jnp.square(radius)
-    norm = jnp.sqrt(jnp.where(outside, squared, 1))  # never the square root of 0: it has no gradient
+    norm = jnp.sqrt(
+        jnp.where(outside, squared, 1)
+    )  # never the square root of 0: it has no gradient
     shrink = jnp.where(outside, radius / norm, 1)
     return r * jnp.where(radius > 0, shrink, 0)[:, None, None, None]
 

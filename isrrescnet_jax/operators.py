@@ -12,7 +12,7 @@ An operator D is a small pytree with these methods; anything that offers `scale`
 `reference=True`, the default, reproduces the reference implementation including its defects: what
 converted weights were trained with. `reference=False` is what the mathematics means: samples are
 pixel-centred, U = D^T, so that `gradient` is the gradient of 1/2 |D v - y|^2, and the initial image
-is MATLAB's bicubic interpolation, without dark borders. Images are (n, h, w, c), values in [0, 255];
+is MATLAB's bicubic interpolation, without dark borders. Images are (n, h, w, c) in [0, 255];
 high-resolution sides are `scale` times the low-resolution ones.
 """
 
@@ -135,7 +135,7 @@ class Blur(_Operator):
         kernel: (k, k) for all channels, or (c, k, k), one for each.
 
     Raises:
-        ValueError: on use, for another shape, or a kernel the reference cannot use (k even or k < s).
+        ValueError: on use: another shape, or one the reference cannot use (k even, or k < s).
     """
 
     kernel: Float[Array, "*c k k"]

@@ -65,7 +65,7 @@ def bilinear_taps(n_in: int, n_out: int, dtype: str = "float32") -> Taps:
 
 
 def _cubic_weights(t: np.ndarray) -> np.ndarray:
-    """Catmull-Rom weights (a = -1/2) of the neighbours -1, 0, 1, 2 at fraction t; shape (4, ...)."""
+    """Catmull-Rom weights (a = -1/2) of the neighbours -1, 0, 1, 2 at fraction t: (4, ...)."""
     return np.stack(
         [
             ((-0.5 * t + 1) * t - 0.5) * t,
@@ -82,7 +82,7 @@ def _bicubic_weights(n: int, scale: int, dtype: str) -> np.ndarray:
 
     Positions come from `linspace(0, n, scale n + 1)` as PyTorch computes it in `dtype`: the first
     half from the start, the second half back from the end. Where rounding puts a position just
-    below an integer the fraction is a tiny negative number, to the same effect: the spline is smooth.
+    below an integer the fraction is a tiny negative number; the spline is smooth there.
     """
     real = np.dtype(dtype).type
     count = scale * n + 1

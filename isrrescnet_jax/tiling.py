@@ -58,9 +58,7 @@ class TiledPrior:
 
         def one_tile(out: Array, starts: tuple[Array, Array]) -> tuple[Array, None]:
             window_start, tile_start = starts
-            window = lax.dynamic_slice(
-                z, (*window_start, 0), (1, window_h, window_w, c)
-            )
+            window = lax.dynamic_slice(z, (*window_start, 0), (1, window_h, window_w, c))
             r = self.prior.residual(window)
             offset = tile_start - window_start
             r = lax.dynamic_slice(r, (0, offset[1], offset[2], 0), (1, tile_h, tile_w, c))

@@ -99,7 +99,7 @@ class Upscaler:
         return np.asarray(self._picture(image, np.shape(color)[2]))
 
     def trace(self, color: Float[Array, "h w c"]) -> Solution:
-        """All iterates, as `reconstruct(..., trace=True)` gives them, for a batch of one picture."""
+        """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
         lr = self._batch(color)
         return _trace(self.weights, lr, self.operator, **self._options(lr))
 

@@ -9,7 +9,9 @@ from hypothesis import settings
 
 import isrrescnet_jax as isr
 
-settings.register_profile("default", max_examples=12, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "default", max_examples=12, deadline=None, derandomize=True, print_blob=True
+)
 settings.load_profile("default")
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -18,7 +18,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from isrrescnet_jax import ModelConfig, init_weights, load_weights, save_weights
+from isrrescnet_jax import ModelConfig, load_weights, save_weights
 from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.train import TrainConfig, loop, recipe
 from isrrescnet_jax.train.loop import train
@@ -90,7 +90,7 @@ def assert_same_weights(workdir, expected):
 
 
 def steps_saved(workdir):
-    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    return sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
 
 
 def board(workdir):
@@ -186,7 +186,8 @@ def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, c
 
 
 def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
-    start = init_weights(dataclasses.replace(config.model, scale=4), jax.random.key(7))
+    start = loop.fresh_weights(dataclasses.replace(config, seed=7))
+    start = dataclasses.replace(start, config=dataclasses.replace(config.model, scale=4))
     save_weights(start, tmp_path / "x4.safetensors")
     tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
     weights = loop.initial_weights(tuned)

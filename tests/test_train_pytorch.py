@@ -41,11 +41,11 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("optimizer", "dtype", "tolerance"),
     [
-        ("sgd", "float64", 1e-10),
-        ("amsgrad", "float64", 1e-6),
-        # Rounding decides on which side of a kink of PReLU a feature lies, hence by how much.
-        ("sgd", "float32", 0.1),
-        ("amsgrad", "float32", 0.1),
+        ("sgd", "float64", 1e-8),
+        ("amsgrad", "float64", 1e-8),
+        # Rounding decides on which side of a kink of PReLU a feature lies, and biases are small.
+        pytest.param("sgd", "float32", 0.05, marks=pytest.mark.slow),
+        pytest.param("amsgrad", "float32", 0.05, marks=pytest.mark.slow),
     ],
 )
 def test_twenty_steps_stay_together(optimizer, dtype, tolerance):
@@ -73,7 +73,6 @@ def test_twenty_steps_stay_together(optimizer, dtype, tolerance):
         name: float(np.linalg.norm(ours[name] - value) / np.linalg.norm(value))
         for name, value in theirs.items()
     }
-    print(optimizer, dtype, max(found.values()), max(found, key=found.get))
     assert max(found.values()) < tolerance, found
 
 
@@ -84,22 +83,22 @@ def test_loss_and_gradients_on_the_golden_files(name):
     steps = 2 if name.startswith("gray") else 4
     files = {"x2": "depth2_k5", "x4": "depth5_k10", "gray": "gray_depth3_k4_steps2"}
     state = torch.load(GOLDEN / f"{files[name.split('_')[0]]}.pth")["model_state_dict"]
-    model = from_state(state, steps)
+    model = from_state(state, steps, torch.float64)
     scale, lr, target = int(golden["scale"]), golden["lr"], golden["target"]
-    image = model(torch.tensor(lr), scale)["iterates"][-1]
+    image = model(torch.tensor(lr, dtype=torch.float64), scale)["iterates"][-1]
     loss = torch.nn.functional.l1_loss(image, torch.tensor(target))
     loss.backward()
     grads = {k: p.grad.numpy() for k, p in model.named_parameters(remove_duplicate=False)}
 
     weights = from_torch(state, steps, scale)
-    config = dataclasses.replace(
-        CONFIG, model=weights.config, data=DataConfig(scale=scale), precision="highest"
-    )
+    config = dataclasses.replace(CONFIG, model=weights.config, data=DataConfig(scale=scale))
     batch = {"lr": lr.transpose(0, 2, 3, 1), "hr": target.transpose(0, 2, 3, 1)}
-    function = jax.value_and_grad(functools.partial(objective, config=config), has_aux=True)
-    (value, _), found = jax.jit(function)(weights.params, batch)
-    np.testing.assert_allclose(value, golden["loss"], rtol=1e-4)
-    np.testing.assert_allclose(value, loss.item(), rtol=1e-4)
-    found = to_torch(jax.device_get(found))
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda a: np.asarray(a, np.float64), weights.params)
+        function = jax.value_and_grad(functools.partial(objective, config=config), has_aux=True)
+        (value, _), found = jax.jit(function)(params, batch)
+        found = to_torch(jax.device_get(found))
+    np.testing.assert_allclose(value, golden["loss"], rtol=1e-4)  # computed in float32
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-9)
     for key, expected in grads.items():
-        assert np.linalg.norm(found[key] - expected) <= 1e-3 * np.linalg.norm(expected) + 1e-6, key
+        assert np.linalg.norm(found[key] - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-9, key

@@ -35,7 +35,8 @@ def test_fewer_iterations_are_the_first_and_more_repeat_the_last(small):
     two = run(small, LR, trace=True, iterations=2)
     np.testing.assert_allclose(two.iterates, three.iterates[:2], atol=1e-4)
     np.testing.assert_allclose(five.iterates[:3], three.iterates, atol=1e-4)
-    longer = {**small.params, **{k: small.params[k][jnp.array([0, 1, 2, 2, 2])] for k in "w alpha".split()}}
+    index = jnp.array([0, 1, 2, 2, 2])
+    longer = {**small.params, **{k: small.params[k][index] for k in ("w", "alpha")}}
     config = dataclasses.replace(small.config, iterations=5)
     np.testing.assert_allclose(run(isr.Weights(longer, config), LR).image, five.image, atol=1e-4)
 
@@ -120,9 +121,7 @@ def test_clip_passes_the_gradient_on_its_bounds():
 
 
 def test_integers_and_bad_arguments(small):
-    np.testing.assert_array_equal(
-        run(small, photo(9, 8, n=2)).image, run(small, LR).image
-    )
+    np.testing.assert_array_equal(run(small, photo(9, 8, n=2)).image, run(small, LR).image)
     with pytest.raises(ValueError, match=r"must be \(n, h, w, 3\)"):
         isr.reconstruct(small, LR[0])
     with pytest.raises(ValueError, match=r"must be \(n, h, w, 3\)"):

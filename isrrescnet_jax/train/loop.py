@@ -1,5 +1,6 @@
 """The training run, told from top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -73,7 +74,7 @@ def train(
         )
         return devices.compile(step)
 
-    with Checkpoints(workdir, config) as checkpoints:
+    with contextlib.closing(batches), Checkpoints(workdir, config) as checkpoints:
         if checkpoints.latest() is None:
             state = init_state(config, initial_weights(config).params)
         else:

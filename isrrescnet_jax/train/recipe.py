@@ -1,6 +1,7 @@
 """`isrrescnet train RECIPE.py ...`: a recipe, with the fields that the command line changes."""
 
 import dataclasses
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -79,6 +80,8 @@ def run_recipe(argv: list[str]) -> int:
         ValueError, OSError: as `loop.train`.
     """
     run = parse(argv)
+    # Orbax logs the tracebacks of its threads; what is raised says it in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from . import parallel
     from .loop import train
 

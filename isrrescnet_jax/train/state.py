@@ -183,17 +183,22 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
-def _amsgrad(b1: float, b2: float) -> optax.GradientTransformation:
-    """AMSGrad as PyTorch computes it, m_hat / sqrt(max_t v_t / (1 - b2^t)).
+def _amsgrad(b1: float, b2: float, eps: float = 1e-8) -> optax.GradientTransformation:
+    """AMSGrad as PyTorch computes it, m_hat / (sqrt(max_t v_t / (1 - b2^t)) + eps).
 
     The maximum is over the v before their bias is corrected. Optax by default corrects first, and
     the large v_hat of the first steps then hold the steps down for good.
     (Reddi, Kale & Kumar, "On the convergence of Adam and beyond", ICLR 2018.)
     """
-    return optax.chain(
-        optax.scale_by_amsgrad(b1, b2, bias_correction_nu=False),
-        optax.scale_by_schedule(lambda count: jnp.sqrt(1 - b2 ** (count + 1.0))),
-    )
+    moments = optax.scale_by_amsgrad(b1, b2, bias_correction_nu=False)
+
+    def update(grads, state, params=None):
+        _, state = moments.update(grads, state, params)
+        m = optax.tree.bias_correction(state.mu, b1, state.count)
+        v = optax.tree.bias_correction(state.nu_max, b2, state.count)
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), m, v), state
+
+    return optax.GradientTransformation(moments.init, update)
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -220,5 +225,6 @@ def _lengths(params: dict[str, Any]) -> dict[str, Any]:
 
 def init_state(config: TrainConfig, params: dict[str, Any]) -> TrainState:
     """The state before the first step."""
-    params = jax.tree.map(jnp.asarray, params)
-    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params), params)
+    params = jax.tree.map(jnp.array, params)
+    ema = jax.tree.map(jnp.array, params)  # copies: a step may be given the whole state to use up
+    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params), ema)

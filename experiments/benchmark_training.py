@@ -1,0 +1,170 @@
+"""Our training step against PyTorch's: time and memory, alternated in one run.
+
+    python experiments/benchmark_training.py [--batch 4 --patch 96 --rounds 5]
+
+Both make the same step with the same K on one batch: forward, L1 on the last iterate, backward
+through all iterations, AMSGrad. PyTorch is `convert.torch_model` under plain autograd. On a GPU,
+bfloat16 and `torch.compile` run as well. Every measurement is in a process of its own, so that the
+peak memory is its own.
+"""
+
+import dataclasses
+import functools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What is measured.
+
+    Attributes:
+        batch: images.
+        patch: side of the high-resolution patches in pixels.
+        scale: factor of the resolutions.
+        iterations: K.
+        steps: timed in each process, after two that warm up; the median counts.
+        rounds: how often all variants take turns.
+        variants: jax or torch, an underscore, and full, checkpointed, autograd or compile; with
+            _bfloat16 for bfloat16 features. By default those that suit the device.
+        worker: for internal use, the variant that this process measures.
+    """
+
+    batch: int = 4
+    patch: int = 96
+    scale: int = 4
+    iterations: int = 10
+    steps: int = 3
+    rounds: int = 3
+    variants: tuple[str, ...] = ()
+    worker: str | None = None
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """A batch (n, h, w, 3), LR and HR; noise, for which the network does the same work."""
+        rng = np.random.default_rng(0)
+        low = self.patch // self.scale
+        return (
+            rng.integers(0, 256, (self.batch, low, low, 3), dtype=np.uint8),
+            rng.integers(0, 256, (self.batch, self.patch, self.patch, 3), dtype=np.uint8),
+        )
+
+
+def jax_step(benchmark: Benchmark, backward: str, dtype: str):
+    """(a function that makes one step and waits for it, peak bytes of device memory or None)."""
+    import jax
+
+    from isrrescnet_jax import ModelConfig, init_weights
+    from isrrescnet_jax.data import DataConfig
+    from isrrescnet_jax.train import TrainConfig, init_state, train_step
+
+    config = TrainConfig(
+        model=ModelConfig(iterations=benchmark.iterations, scale=benchmark.scale),
+        data=DataConfig(scale=benchmark.scale),
+        backward=backward,
+        dtype=dtype,
+        precision="highest" if dtype == "float32" else "default",
+    )
+    lr, hr = benchmark.images()
+    batch = jax.device_put({"lr": lr, "hr": hr})
+    program = jax.jit(functools.partial(train_step, config=config), donate_argnums=0)
+    state = [init_state(config, init_weights(config.model, jax.random.key(0)).params)]
+
+    def step():
+        state[0], metrics = program(state[0], batch)
+        jax.block_until_ready(metrics)
+
+    def peak():
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+    return step, peak
+
+
+def torch_step(benchmark: Benchmark, how: str, dtype: str):
+    """The same for PyTorch."""
+    import torch
+
+    from convert.torch_model import ISRResCNet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    model = ISRResCNet(iterations=benchmark.iterations).to(device)
+    if how == "compile":
+        model.model.compile()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3, amsgrad=True)
+    lr, hr = (
+        torch.tensor(x, dtype=torch.float32, device=device).permute(0, 3, 1, 2).contiguous()
+        for x in benchmark.images()
+    )
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            image = model(lr, benchmark.scale)["iterates"][-1]
+        torch.nn.functional.l1_loss(image.float(), hr).backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak():
+        return torch.cuda.max_memory_allocated() if device == "cuda" else None
+
+    return step, peak
+
+
+def measure(benchmark: Benchmark, variant: str) -> dict[str, float]:
+    """Median seconds per step, and peak bytes (of the process, on a CPU)."""
+    framework, how, *dtype = variant.split("_")
+    make = {"jax": jax_step, "torch": torch_step}[framework]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    step, peak = make(benchmark, how, dtype[0] if dtype else "float32")
+    times = []
+    for _ in range(2 + benchmark.steps):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    used = peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return {"seconds": statistics.median(times[2:]), "bytes": used}
+
+
+def main(benchmark: Benchmark) -> None:
+    """Print a table."""
+    if benchmark.worker:
+        print(json.dumps(measure(benchmark, benchmark.worker)))
+        return
+    variants = benchmark.variants or default_variants()
+    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
+    for _ in range(benchmark.rounds):
+        for variant in variants:
+            command = [sys.executable, __file__, *sys.argv[1:], "--worker", variant]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found[variant].append(json.loads(output.splitlines()[-1]))
+            print(variant, found[variant][-1], flush=True)
+    print(f"\n{benchmark}\n\n| step | ms, median (least to most) | peak memory, MiB |")
+    print("| --- | ---: | ---: |")
+    for variant, results in found.items():
+        times = sorted(1e3 * result["seconds"] for result in results)
+        memory = max(result["bytes"] for result in results) / 2**20
+        middle = statistics.median(times)
+        print(f"| {variant} | {middle:.0f} ({times[0]:.0f} to {times[-1]:.0f}) | {memory:.0f} |")
+
+
+def default_variants() -> tuple[str, ...]:
+    """Those that suit the device."""
+    import torch
+
+    plain = ("jax_full", "jax_checkpointed", "torch_autograd")
+    if not torch.cuda.is_available():
+        return plain
+    faster = ("jax_full_bfloat16", "jax_checkpointed_bfloat16", "torch_autograd_bfloat16")
+    return (*plain, "torch_compile", *faster, "torch_compile_bfloat16")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))
