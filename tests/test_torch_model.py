@@ -49,6 +49,15 @@ def solve(model, golden, dtype=np.float32):
         )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tests run in parallel; threads of several processes on one core wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def solutions():
     """The golden numbers and ours, of every case."""
@@ -80,9 +89,10 @@ def test_output_bytes_pooled(solutions):
     "case", [pytest.param(WITH_GRADIENTS[0], marks=pytest.mark.slow), *WITH_GRADIENTS[1:]]
 )
 def test_loss_and_gradients(case):
-    model, golden = load(case)
-    scale = int(golden["scale"])
-    out = model(torch.from_numpy(golden["lr"]), scale, reference_gradient=True)["iterates"][-1]
+    # In double precision: in single, PReLU and the loss now and then fall on the other side of 0.
+    model, golden = load(case, torch.float64)
+    lr, scale = torch.from_numpy(golden["lr"]).double(), int(golden["scale"])
+    out = model(lr, scale, reference_gradient=True)["iterates"][-1]
     loss = (out - torch.from_numpy(golden["target"])).abs().mean()
     loss.backward()
     np.testing.assert_allclose(loss.item(), golden["loss"], rtol=1e-6)
@@ -90,6 +100,7 @@ def test_loss_and_gradients(case):
     assert set(ours) == {name for name in golden if name.startswith("grad/")}
     for name, gradient in ours.items():
         error = np.linalg.norm(gradient - golden[name])
+        # Reached: 5e-4, of ten iterations; 6e-5 and 2e-6 of the others.
         assert error <= 1e-3 * np.linalg.norm(golden[name]) + 1e-6, name
 
 

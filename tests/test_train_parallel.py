@@ -146,6 +146,18 @@ def test_preemption_of_one_process_stops_both_at_one_step_and_one_device_goes_on
     assert steps == list(range(1, len(steps) + 1))
 
 
+@pytest.mark.parametrize("strategy", [parallel.Pmap, parallel.ShardMap])
+def test_a_state_goes_in_as_it_comes_out(strategy):
+    # Otherwise the step would be compiled twice.
+    devices = strategy()
+    state = devices.replicate({"a": np.arange(3.0, dtype=np.float32)})
+    step = devices.compile(lambda state, batch: ({"a": state["a"] + 1}, {"m": batch.mean()}))
+    before = state["a"].sharding
+    state, _ = step(state, devices.shard(np.ones((8, 2), np.float32)))
+    assert state["a"].sharding == before
+    np.testing.assert_array_equal(devices.gather(state)["a"], [1, 2, 3])
+
+
 def test_a_batch_that_cannot_be_split_is_an_error():
     devices = jax.local_device_count()
     with pytest.raises(ValueError, match="cannot be split over"):

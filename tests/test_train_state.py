@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -99,4 +100,7 @@ def test_impossible_recipes_are_refused(fields, words):
 def test_the_average_starts_at_the_parameters():
     state = init_state(BASE, {"p": np.ones(3, np.float32)})
     assert int(state.step) == 0
+    # Weakly typed or shared, the state would cost a second compilation or could not be donated.
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    assert state.ema["p"] is not state.params["p"]
     np.testing.assert_array_equal(state.ema["p"], state.params["p"])

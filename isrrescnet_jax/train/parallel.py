@@ -84,7 +84,9 @@ class Pmap:
 
     def replicate(self, tree: Any) -> Any:
         devices = jax.local_device_count()
-        return jax.tree.map(lambda a: np.broadcast_to(a, (devices, *np.shape(a))), tree)
+        copies = jax.tree.map(lambda a: np.broadcast_to(a, (devices, *np.shape(a))), tree)
+        # Through the identity, so that they lie as the step's results will: else it compiles twice.
+        return jax.pmap(lambda tree: tree, axis_name=AXIS)(copies)
 
     def shard(self, batch: Any) -> Any:
         part = _parts(batch, jax.local_device_count())

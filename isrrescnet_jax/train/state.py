@@ -225,6 +225,11 @@ def _lengths(params: dict[str, Any]) -> dict[str, Any]:
 
 def init_state(config: TrainConfig, params: dict[str, Any]) -> TrainState:
     """The state before the first step."""
-    params = jax.tree.map(jnp.array, params)
-    ema = jax.tree.map(jnp.array, params)  # copies: a step may be given the whole state to use up
-    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params), ema)
+
+    def copy(tree):
+        # Never weakly typed (a step compiled for that would be compiled again for its own result),
+        # and no two leaves one buffer (a step may be given the whole state to use up).
+        return jax.tree.map(lambda a: jnp.array(a, a.dtype), tree)
+
+    params = copy(params)
+    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params), copy(params))
