@@ -1,12 +1,13 @@
 """Official tensor names and layouts <-> ours, exact to the bit in both directions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from isrrescnet_jax.config import ModelConfig
-from isrrescnet_jax.weights import Weights, check_params, flatten, unflatten
+from isrrescnet_jax.weights import Weights, expected_shapes, flatten, unflatten
 
 # New-style weight norm (torch.nn.utils.parametrizations) -> the old style of the official files.
 _NEW_STYLE = {
@@ -90,12 +91,14 @@ def _official(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def _infer(tensors: dict[str, np.ndarray], feedback_steps: int, scale: int | None) -> ModelConfig:
     """The configuration that the tensors show."""
-    for name, dimensions in (("alpha", 1), ("model.conv.weight_v", 4)):
+    for name, dimensions in (("alpha", 1), ("w", 1), ("model.conv.weight_v", 4)):
         if name not in tensors:
             raise ValueError(f"tensor {name} is missing: this is not an ISRResCNet checkpoint")
-        if tensors[name].ndim != dimensions:
+        if tensors[name].ndim != dimensions or not tensors[name].size:
             raise ValueError(f"tensor {name} has shape {tensors[name].shape}")
-    features, channels = tensors["model.conv.weight_v"].shape[:2]
+    if tensors["alpha"].size != tensors["w"].size:
+        sizes = f"{tensors['alpha'].size} and {tensors['w'].size}"
+        raise ValueError(f"tensors alpha and w have {sizes} values, not one for each iteration")
     numbers = {
         int(number)
         for name in tensors
@@ -103,6 +106,12 @@ def _infer(tensors: dict[str, np.ndarray], feedback_steps: int, scale: int | Non
     }
     if not numbers:
         raise ValueError(f"there are no residual blocks ({_BLOCKS}*)")
+    # What most tensors say, so that a single one of another size is found to be the wrong one.
+    biases = (array.size for name, array in tensors.items() if name.endswith(".bias"))
+    ((features, _),) = Counter(biases).most_common(1)
+    channels = tensors["model.conv.weight_v"].shape[1]
+    if channels not in (1, 3):
+        raise ValueError(f"tensor model.conv.weight_v is for {channels} channels, not 1 or 3")
     return ModelConfig(
         channels, features, max(numbers) + 1, feedback_steps, len(tensors["alpha"]), scale
     )
@@ -129,39 +138,28 @@ def from_torch(
     """
     tensors = _official(state_dict)
     config = _infer(tensors, feedback_steps, scale)
+    shapes = expected_shapes(config)
     flat: dict[str, np.ndarray] = {}
     for official, ours in _pairs(config.depth):
         if official not in tensors:
             raise ValueError(f"tensor {official} is missing")
         array = tensors.pop(official)
-        expected = 4 if official.endswith(("weight_g", "weight_v")) else 1
-        if array.ndim != expected or array.dtype != np.float32:
-            raise ValueError(
-                f"tensor {official} is {array.dtype} of shape {array.shape}, not float32 of "
-                f"{expected} dimension{'s' * (expected > 1)}"
-            )
-        if official.endswith("weight_g") and array.shape[1:] != (1, 1, 1):
-            raise ValueError(f"tensor {official} is {array.shape}, not (n, 1, 1, 1)")
+        # A view of one number tells the shape in the other layout, and costs no memory.
+        expected = _to_official(ours, np.broadcast_to(0, shapes[ours])).shape
+        if array.shape != expected or array.dtype != np.float32:
+            found = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"tensor {official} is {found}, not float32 of shape {expected}")
         if not np.isfinite(array).all():
             raise ValueError(f"tensor {official} has values that are not finite")
         array = _to_ours(ours, array)
         # Bytes and not values: -0 and 0 are equal, but not the same.
-        if ours in flat and (
-            flat[ours].shape != array.shape or flat[ours].tobytes() != array.tobytes()
-        ):
+        if ours in flat and flat[ours].tobytes() != array.tobytes():
             original = official.replace(_DUPLICATES, _BLOCKS)
             raise ValueError(f"tensors {original} and {official} differ, but are one in the model")
         flat[ours] = np.ascontiguousarray(array)
     if tensors:
         raise ValueError(f"tensor {next(iter(tensors))} is unknown")
-    params = unflatten(flat)
-    try:
-        check_params(params, config)
-    except ValueError as error:
-        names = {ours: official for official, ours in reversed(list(_pairs(config.depth)))}
-        words = [names.get(word, word) for word in str(error).split()]
-        raise ValueError(f"{' '.join(words)} (in our layout)") from None
-    return Weights(params, config)
+    return Weights(unflatten(flat), config)
 
 
 def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:

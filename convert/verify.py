@@ -22,9 +22,9 @@ def verify(weights: isr.Weights, paths: Sequence[Path], expect: Path | None = No
     """Print how far JAX and PyTorch are apart on each picture; 0 if all pass, else 1.
 
     Passing means that every iterate is within 0.02 grey levels, and that over all pictures at most
-    5e-4 of the output bytes differ, by no more than 1. With `expect`, the PyTorch-format result is
-    also compared with the published picture of the same name (for information: who made it, with
-    what weights, is not known here).
+    5e-4 of the output bytes differ, by no more than 1. With `expect`, the result of JAX is also
+    compared with the published picture of the same name; for information, as who made it with
+    what weights is not known here.
     """
     if weights.config.scale is None:
         raise ValueError("--verify needs --scale: these weights name none")

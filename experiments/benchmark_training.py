@@ -1,6 +1,6 @@
 """Our training step against PyTorch's: time and memory, alternated in one run.
 
-    python experiments/benchmark_training.py [--batch 4 --patch 96 --rounds 5]
+    python -m experiments.benchmark_training [--batch 4 --patch 96 --rounds 5]
 
 Both make the same step with the same K on one batch: forward, L1 on the last iterate, backward
 through all iterations, AMSGrad. PyTorch is `convert.torch_model` under plain autograd. On a GPU,
@@ -142,7 +142,14 @@ def main(benchmark: Benchmark) -> None:
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
     for _ in range(benchmark.rounds):
         for variant in variants:
-            command = [sys.executable, __file__, *sys.argv[1:], "--worker", variant]
+            command = [
+                sys.executable,
+                "-m",
+                "experiments.benchmark_training",
+                *sys.argv[1:],
+                "--worker",
+                variant,
+            ]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[variant].append(json.loads(output.splitlines()[-1]))
             print(variant, found[variant][-1], flush=True)

@@ -16,7 +16,7 @@ from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.degrade import degrade
 from isrrescnet_jax.train import TrainConfig, init_state, objective, train_step
 
-MODEL = ModelConfig(features=8, depth=2, feedback_steps=2, iterations=3, scale=2)
+MODEL = ModelConfig(features=8, depth=2, feedback_steps=2, iterations=2, scale=2)
 CONFIG = TrainConfig(
     model=MODEL, data=DataConfig(scale=2), learning_rate=1e-3, schedule="constant", ema_decay=0.0
 )
