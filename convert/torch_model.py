@@ -13,6 +13,7 @@ network; `model.to(memory_format=torch.channels_last)` makes its convolutions ru
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -288,7 +289,7 @@ class ISRResCNet(nn.Module):
 
 def from_state(state: Mapping, feedback_steps: int = 4, dtype=torch.float32) -> ISRResCNet:
     """The model of an official state dict (old-style names; NumPy arrays or tensors)."""
-    state = {name: torch.as_tensor(value) for name, value in state.items()}
+    state = {name: torch.tensor(np.asarray(value)) for name, value in state.items()}
     features, channels = state["model.conv.weight_v"].shape[:2]
     depth = len({name.split(".")[2] for name in state if name.startswith("model.resblocks.")})
     model = ISRResCNet(channels, features, depth, feedback_steps, len(state["alpha"])).to(dtype)
