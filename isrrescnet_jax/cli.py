@@ -17,19 +17,9 @@ import tyro
 from tyro.conf import Positional, arg
 
 from . import __version__, images
+from .files import cache_folder
 
 Inputs = Positional[tuple[str, ...]]
-
-
-def cache_folder() -> Path | None:
-    """Where compiled programs are kept between runs; None when that is turned off.
-
-    `$ISRRESCNET_CACHE` if set (empty: off), else `isrrescnet-jax` in `$XDG_CACHE_HOME` or ~/.cache.
-    """
-    chosen = os.environ.get("ISRRESCNET_CACHE")
-    if chosen is not None:
-        return Path(chosen) if chosen else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isrrescnet-jax"
 
 
 def _keep_compiled(folder: Path | None) -> None:

@@ -28,6 +28,7 @@ from . import images
 from .config import SCALES
 from .degrade import Border, degrade
 from .evaluate import match
+from .files import cache_folder
 
 if TYPE_CHECKING:
     import grain
@@ -260,20 +261,17 @@ def _as_rgb(image: UInt8[np.ndarray, "h w *c"]) -> Image8:
     return np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
 
 
-def cache_folder(config: DataConfig) -> Path | None:
+def lr_cache_folder(config: DataConfig) -> Path | None:
     """Where low-resolution images made for training are kept; None: nowhere (see `DataConfig`)."""
     if config.cache:
         return Path(config.cache)
-    chosen = os.environ.get("ISRRESCNET_CACHE")
-    if chosen is not None:
-        return Path(chosen, "lr") if chosen else None
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "isrrescnet-jax", "lr")
+    folder = cache_folder()
+    return folder and folder / "lr"
 
 
 def _make_lr(hr: Image8, config: DataConfig) -> Image8:
     """`degrade`, remembered on disk under a hash of the pixels, the scale and the border."""
-    folder = cache_folder(config)
+    folder = lr_cache_folder(config)
     if folder is None:
         return degrade(hr, config.scale, border=config.border)
     key = hashlib.blake2b(np.ascontiguousarray(hr), digest_size=16)

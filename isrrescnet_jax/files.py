@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder for those that can be made again."""
 
 import contextlib
 import os
@@ -27,3 +27,14 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path | None:
+    """Where what can be made again is kept between runs; None when that is turned off.
+
+    `$ISRRESCNET_CACHE` if set (empty: off), else `isrrescnet-jax` in `$XDG_CACHE_HOME` or ~/.cache.
+    """
+    chosen = os.environ.get("ISRRESCNET_CACHE")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isrrescnet-jax"

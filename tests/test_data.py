@@ -456,7 +456,7 @@ def test_a_cache_that_cannot_be_written_is_named(photos, tmp_path):
 def test_the_cache_can_be_turned_off(photos, degraded, monkeypatch):
     monkeypatch.setenv("ISRRESCNET_CACHE", "")
     config = DataConfig(hr=str(photos), scale=2, patch=12)
-    assert data.cache_folder(config) is None
+    assert data.lr_cache_folder(config) is None
     data.source(config)
     data.source(config)
     assert len(degraded) == 12
