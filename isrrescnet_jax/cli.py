@@ -5,9 +5,12 @@ a bad file, names it at the end, and exits with 2 all the same.
 """
 
 import dataclasses
+import functools
 import os
+import re
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,7 +49,9 @@ class _Model:
     ensemble: bool = False
     """Average over the 8 flips and rotations: slightly better, 8 times the work."""
     tile: int | Literal["auto", "none"] = "auto"
-    """Side of tiles in high-resolution pixels; auto: only for large pictures. Exact either way."""
+    """Largest side of tiles in high-resolution pixels; auto: what fits. Exact either way."""
+    max_memory: str | None = None
+    """Memory for one picture, such as 800M or 6G; what is free by default."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the network's features; bfloat16 is faster on GPUs and TPUs."""
     noise: float | Literal["estimate"] = "estimate"
@@ -62,7 +67,7 @@ class _Model:
     trace: Path | None = None
     """Folder for a figure of the iterates of each picture (needs matplotlib)."""
 
-    def upscaler(self, scale: int | None):
+    def upscaler(self, scale: int | None, device=None):
         """Load the weights, for `scale` or the one they were trained for; device work starts."""
         from . import operators
         from .upscale import Upscaler
@@ -82,10 +87,28 @@ class _Model:
             operator = operators.Blur(scale, _kernel(self.kernel))
         else:
             operator = getattr(operators, self.operator.capitalize())(scale)
-        tile = None if self.tile == "none" else self.tile
         return Upscaler(
-            weights, scale, operator, self.noise, self.iterations, self.dtype, self.ensemble, tile
+            weights,
+            scale,
+            operator,
+            noise=self.noise,
+            iterations=self.iterations,
+            dtype=self.dtype,
+            ensemble=self.ensemble,
+            tile=None if self.tile == "none" else self.tile,
+            max_memory=_bytes(self.max_memory),
+            device=device,
         )
+
+
+def _bytes(text: str | None) -> int | None:
+    """800M, 6G, 1.5GiB or a number of bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match or not float(match[1]):
+        raise ValueError(f"--max-memory must be like 800M or 6G, not {text}")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
 
 
 def _kernel(path: Path):
@@ -107,6 +130,8 @@ class _Files:
     """Replace results that exist."""
     skip_existing: bool = False
     """Pass over pictures whose result exists: continues an interrupted run."""
+    shard: str = "1/1"
+    """I/N: do every N-th picture, from the I-th, and leave the others to other machines."""
 
     def plan(self, out: Path) -> list[tuple[Path, Path]]:
         """Pairs of input and output; says how many."""
@@ -115,7 +140,10 @@ class _Files:
         if self.overwrite and self.skip_existing:
             raise ValueError("--overwrite and --skip-existing exclude each other")
         existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
-        sources = images.find(self.inputs)
+        part = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not part or not 1 <= int(part[1]) <= int(part[2]):
+            raise ValueError(f"--shard must be I/N with I from 1 to N, not {self.shard}")
+        sources = images.find(self.inputs)[int(part[1]) - 1 :: int(part[2])]
         plan = images.plan_outputs(sources, out, f".{self.format}", existing)
         skipped = len(sources) - len(plan)
         print(
@@ -140,25 +168,39 @@ class Upscale(_Model, _Files):
         plan = self.plan(self.out)
         if not plan:
             return 0
-        upscaler = self.upscaler(self.scale)
+        import jax
 
-        def one(source: Path, target: Path) -> str:
+        from .batch import overlapped
+
+        devices = jax.local_devices()[: len(plan)]
+        upscalers = [self.upscaler(self.scale, device) for device in devices]
+        scale = upscalers[0].scale
+
+        def read(job: tuple[Path, Path]) -> images.Picture:
+            source, target = job
             picture = images.read(source)
             height, width = picture.color.shape[:2]
             # Before the work rather than after it.
-            size = (height * upscaler.scale, width * upscaler.scale, 1)
-            images.check_writable(
-                dataclasses.replace(picture, color=np.broadcast_to(np.float32(0), size)), target
-            )
-            images.write(upscale_picture(upscaler, picture), target)
+            empty = np.broadcast_to(np.float32(0), (height * scale, width * scale, 1))
+            images.check_writable(dataclasses.replace(picture, color=empty), target)
+            return picture
+
+        def compute(upscaler, picture):
+            solution = upscaler.trace(picture.color) if self.trace else None
+            return upscale_picture(upscaler, picture), solution
+
+        def write(job: tuple[Path, Path], result) -> str:
+            (source, target), (picture, solution) = job, result
+            images.write(picture, target)
             if self.trace:
                 from .figures import trace_figure
 
-                figure = self.trace / f"{source.stem}_iterates.png"
-                trace_figure(upscaler.trace(picture.color), figure)
-            return f"{source} {width}x{height} -> {target}"
+                trace_figure(solution, self.trace / f"{source.stem}_iterates.png")
+            height, width = picture.color.shape[:2]
+            return f"{source} {width // scale}x{height // scale} -> {target}"
 
-        return _for_each(plan, one, self.out)
+        computes = [functools.partial(compute, upscaler) for upscaler in upscalers]
+        return _report(plan, overlapped(plan, read, computes, write), self.out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,28 +218,39 @@ class Degrade(_Files):
     noise: float = 0.0
     """Standard deviation of Gaussian noise added at the end, in grey levels."""
     seed: int = 0
-    """Of the noise; each picture has its own."""
+    """Of the noise, which also depends on the picture's file name."""
 
     def run(self) -> int:
         """Reduce every picture; 0, or 2 if one failed."""
+        from .batch import overlapped
         from .degrade import degrade
 
         if self.out is None:
             raise ValueError("name a folder for the results: --out DIR")
         plan = self.plan(self.out)
         kernel = None if self.kernel is None else _kernel(self.kernel)
-        seeds = {source: self.seed + i for i, (source, _) in enumerate(plan)}
 
-        def one(source: Path, target: Path) -> str:
-            picture = images.read(source)
+        def read(job: tuple[Path, Path]):
+            picture = images.read(job[0])
             if picture.alpha is not None:
                 raise ValueError("pictures with transparency cannot be degraded")
-            hr = images.to_uint8(picture.color)
-            lr = degrade(hr, self.scale, self.border, kernel, self.noise, seeds[source])
-            images.write(images.Picture(lr.astype(np.float32), icc=picture.icc), target)
-            return f"{source} {hr.shape[1]}x{hr.shape[0]} -> {target}"
+            return (
+                self.seed + zlib.crc32(job[0].name.encode()),
+                images.to_uint8(picture.color),
+                picture.icc,
+            )
 
-        return _for_each(plan, one, self.out) if plan else 0
+        def compute(value):
+            seed, hr, icc = value
+            lr = degrade(hr, self.scale, self.border, kernel, self.noise, seed)
+            return hr.shape, images.Picture(lr.astype(np.float32), icc=icc)
+
+        def write(job: tuple[Path, Path], result) -> str:
+            shape, picture = result
+            images.write(picture, job[1])
+            return f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}"
+
+        return _report(plan, overlapped(plan, read, [compute], write), self.out) if plan else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,23 +357,22 @@ def upscale_picture(upscaler, picture: images.Picture) -> images.Picture:
     )
 
 
-def _for_each(plan, one, out: Path) -> int:
-    """Run `one(source, target)` over the plan with a progress bar; go on past bad files."""
+def _report(plan, finished, out: Path) -> int:
+    """Show how far the plan is and what went wrong; `finished` as from `batch.overlapped`."""
     from tqdm import tqdm
 
     failures = []
     start = time.perf_counter()
-    with tqdm(plan, unit="picture", disable=None) as bar:
-        for source, target in bar:
-            begun = time.perf_counter()
+    with tqdm(finished, total=len(plan), unit="picture", disable=None) as bar:
+        for (source, _), done, seconds in bar:
             try:
-                done = one(source, target)
+                line = done.result()
             # JAX raises RuntimeError where memory runs out.
             except (OSError, ValueError, MemoryError, RuntimeError) as error:
                 failures.append(_one_line(error, source))
                 bar.set_postfix_str(f"{len(failures)} failed")
             else:
-                tqdm.write(f"{done}  {time.perf_counter() - begun:.2f} s")
+                tqdm.write(f"{line}  {seconds:.2f} s")
                 sys.stdout.flush()
     done = len(plan) - len(failures)
     print(f"{done} of {len(plan)} written to {out}{os.sep} in {time.perf_counter() - start:.1f} s")

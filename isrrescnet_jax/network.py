@@ -25,6 +25,7 @@ from .config import ModelConfig
 from .weights import Weights, expected_shapes, unflatten
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+Size = tuple[Array, Array] | None
 
 # --- convolutions -------------------------------------------------------------------------------
 
@@ -125,6 +126,35 @@ def conv3x3_reflect(
     return out.at[:, :, -1].add(border(zero_padded(x[:, :, -2]), kernel[:, 2]))
 
 
+MARGIN = 2  # pixels around the image in a window, what the 5x5 convolutions need
+
+
+def continue_image(
+    x: Float[Array, "n H W i"], size: tuple[Array, Array], width: int, border: str
+) -> Float[Array, "n H W i"]:
+    """Continue, by `width` pixels on all sides, an image that fills only a part of the array.
+
+    The image is x[:, 2 : 2 + h, 2 : 2 + w], with size = (h, w), which may be traced: one compiled
+    program then serves images of all sizes.
+
+    Args:
+        size: height and width, each at least 2 and at most 4 less than those of the array.
+        width: 1 or 2.
+        border: "reflect", without the edge pixel itself, or "zero".
+    """
+    for axis, length in zip((1, 2), size, strict=True):
+        for m in range(1, width + 1):
+            last = MARGIN + length - 1
+            before, after = (
+                lax.dynamic_slice_in_dim(x, i, 1, axis) for i in (MARGIN + m, last - m)
+            )
+            if border == "zero":
+                before, after = jnp.zeros_like(before), jnp.zeros_like(after)
+            x = lax.dynamic_update_slice_in_dim(x, before, MARGIN - m, axis)
+            x = lax.dynamic_update_slice_in_dim(x, after, last + m, axis)
+    return x
+
+
 def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "*b c"]:
     """max(x, 0) + slope min(x, 0); the derivative at 0 is the slope, as in PyTorch."""
     return jnp.where(x > 0, x, x * slopes)
@@ -136,7 +166,8 @@ def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "
 class Conv(nn.Module):
     """A convolution with bias on fused weights.
 
-    border: "reflect" or "zero"; both keep the image size.
+    border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
+    only a part of x, see `continue_image`.
     """
 
     size: int
@@ -145,13 +176,16 @@ class Conv(nn.Module):
     precision: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n h w o"]:
+    def __call__(self, x: Float[Array, "n h w i"], size: Size = None) -> Float[Array, "n h w o"]:
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
         pad = self.size // 2
         if self.size == 1:
             return jnp.dot(x, kernel[0, 0], precision=self.precision) + bias
+        if size is not None:
+            x = continue_image(x, size, pad, self.border)
+            return conv(x, kernel, pad, self.precision) + bias
         if self.border == "zero":
             return conv(x, kernel, pad, self.precision) + bias
         if self.size == 3:
@@ -167,13 +201,13 @@ class ResidualBlock(nn.Module):
     precision: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+    def __call__(self, x: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
         features = x.shape[-1]
         r = x
         for j in (1, 2):
             slopes = self.param(f"slopes_{j}", nn.initializers.constant(0.1), (features,))
             r = prelu(r, slopes.astype(x.dtype))
-            r = Conv(3, features, precision=self.precision, name=f"conv_{j}")(r)
+            r = Conv(3, features, precision=self.precision, name=f"conv_{j}")(r, size)
         return x + r if self.identity else r
 
 
@@ -199,26 +233,27 @@ class ResidualNetwork(nn.Module):
         # In PyTorch a transposed convolution: this kernel is its kernel, flipped and transposed.
         self.decoder = Conv(5, self.config.channels, "zero", precision=p)
 
-    def feedback(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+    def feedback(self, h: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
         """One feedback step. The reference concatenates h with a memory that always equals h."""
         h = self.compress(prelu(jnp.concatenate([h, h], axis=-1), self.slopes.astype(h.dtype)))
         for block in self.block:
-            h = block(h)
+            h = block(h, size)
         return h
 
-    def __call__(self, z: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        h = self.encoder(z).astype(self.dtype or z.dtype)
+    def __call__(self, z: Float[Array, "n h w c"], size: Size = None) -> Float[Array, "n h w c"]:
+        """r(z); of the image of `size` in z, see `continue_image`, where that is given."""
+        h = self.encoder(z, size).astype(self.dtype or z.dtype)
         if self.is_initializing():
             h = self.feedback(h)
         else:
             step = nn.scan(
-                lambda network, h, _: (network.feedback(h), None),
+                lambda network, h, _: (network.feedback(h, size), None),
                 variable_broadcast="params",
                 split_rngs={"params": False},
                 length=self.config.feedback_steps,
             )
             h, _ = step(self, h, None)
-        return self.decoder(h.astype(z.dtype))
+        return self.decoder(h.astype(z.dtype), size)
 
 
 # --- parameters ---------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Noise level of an image from its finest wavelet coefficients."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -33,12 +32,13 @@ def _high_pass(x: Float[Array, "n h w c"], axis: int) -> Float[Array, "..."]:
     outputs = x.shape[axis] // 2 + 1
     pad = [(0, 0)] * x.ndim
     pad[axis] = (taps // 2, taps // 2)
-    x = jnp.pad(x, pad, mode="reflect")
-    return sum(
-        jax.lax.slice_in_dim(x, t, t + 2 * outputs - 1, stride=2, axis=axis)
-        * jnp.asarray(weight, x.dtype)
-        for t, weight in enumerate(DB7_HIGH_PASS)
-    )
+    x = x.__array_namespace__().pad(x, pad, mode="reflect")
+
+    def samples(t):
+        return (slice(None),) * axis + (slice(t, t + 2 * outputs - 1, 2),)
+
+    weights = DB7_HIGH_PASS.astype(x.dtype)
+    return sum(x[samples(t)] * weight for t, weight in enumerate(weights))
 
 
 def noise_level(y: Float[Array, "n h w c"]) -> Float[Array, " n"]:
@@ -51,11 +51,13 @@ def noise_level(y: Float[Array, "n h w c"]) -> Float[Array, " n"]:
     it. Sides under 8 pixels, where the reference fails, are reflected as often as needed; an image
     that is one pixel high or wide has no detail and gives 0.
     """
-    y = jax.lax.stop_gradient(y)
+    xp = y.__array_namespace__()
+    if xp is not np:
+        y = jax.lax.stop_gradient(y)
     detail = _high_pass(_high_pass(y, 1), 2)
     n, c = y.shape[0], y.shape[3]
-    magnitude = jnp.sort(jnp.abs(detail).reshape(n, -1, c), axis=1)
+    magnitude = xp.sort(xp.abs(detail).reshape(n, -1, c), axis=1)
     if 1 in y.shape[1:3]:  # the filter's taps sum to rounding error, not to zero
-        return jnp.zeros(n, y.dtype)
+        return xp.zeros(n, y.dtype)
     median = magnitude[:, (magnitude.shape[1] - 1) // 2]
-    return jnp.mean(median / 0.6745, axis=1)
+    return xp.mean(median / 0.6745, axis=1)

@@ -41,6 +41,11 @@ class _Operator:
     scale: int = _static()
     reference: bool = dataclasses.field(default=True, kw_only=True, metadata={"static": True})
 
+    @property
+    def numpy(self) -> bool:
+        """Whether `initial` and `gradient` also work on NumPy arrays, without compilation."""
+        return False
+
     def __post_init__(self):
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
@@ -86,6 +91,10 @@ class Bicubic(_Operator):
     `resample.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded.
     """
 
+    @property
+    def numpy(self) -> bool:
+        return self.reference
+
     def forward(self, x: Image) -> Image:
         if self.reference:
             return x[:, :: self.scale, :: self.scale]
@@ -104,6 +113,10 @@ class Bilinear(_Operator):
     reference=False: D samples at the centres of the low-resolution pixels, s i + (s - 1) / 2,
     without antialiasing.
     """
+
+    @property
+    def numpy(self) -> bool:
+        return self.reference
 
     def forward(self, x: Image) -> Image:
         h, w = x.shape[1] // self.scale, x.shape[2] // self.scale

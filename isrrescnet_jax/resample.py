@@ -1,16 +1,22 @@
 """Interpolation: the reference's two samplers with their quirks, and MATLAB's imresize.
 
 Everything that depends on sizes alone (positions, indices, weights) is computed once with NumPy;
-what is traced are gathers or slices and a few multiply-adds on images of 1 or 3 channels.
+what is traced are gathers or slices and a few multiply-adds on images of 1 or 3 channels. The
+reference's samplers also take NumPy arrays, which stay on the host and are worked on in strips of
+rows.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+STRIP = 64  # rows of a NumPy array that are worked on at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,14 +30,30 @@ class Taps:
         """Apply along `axis`."""
         shape = [1] * x.ndim
         shape[axis] = -1
-        out = 0.0
+        out, take = 0.0, x.__array_namespace__().take
         for index, weight in zip(self.index.T, self.weight.T, strict=True):
-            out = out + jnp.take(x, index, axis) * weight.astype(x.dtype).reshape(shape)
+            out = out + take(x, index, axis=axis) * weight.astype(x.dtype).reshape(shape)
         return out
+
+
+def _in_strips(work: Callable[[int, int], None], length: int, step: int) -> None:
+    """work(first, last) over [0, length), on all cores: NumPy lets other threads run."""
+    firsts = range(0, length, step)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda first: work(first, min(first + step, length)), firsts))
 
 
 def resize(x: Float[Array, "n h w c"], rows: Taps, columns: Taps) -> Float[Array, "n H W c"]:
     """Separable interpolation, rows first."""
+    if isinstance(x, np.ndarray):
+        out = np.empty((len(x), len(rows.index), len(columns.index), x.shape[3]), x.dtype)
+
+        def strip(first, last):
+            taps = Taps(rows.index[first:last], rows.weight[first:last])
+            out[:, first:last] = columns(taps(x, 1), 2)
+
+        _in_strips(strip, out.shape[1], STRIP)
+        return out
     return columns(rows(x, 1), 2)
 
 
@@ -109,15 +131,30 @@ def bicubic_upsample(y: Float[Array, "n h w c"], scale: int) -> Float[Array, "n 
     real = jnp.dtype(y.dtype).name
     by_column = _bicubic_weights(w, scale, real)  # (4, w, s): weights of the row offset
     by_row = _bicubic_weights(h, scale, real)  # (4, h, s): weights of the column offset
-    padded = jnp.pad(y, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="edge")
-    out = 0.0
-    for b in range(4):
-        columns = padded[:, :, b : b + w]
-        mixed = sum(
-            columns[:, a : a + h, :, None] * by_column[a][:, :, None] for a in range(4)
-        )  # (n, h, w, s, c)
-        out = out + mixed[:, :, None] * by_row[b][:, :, None, None, None]  # (n, h, s, w, s, c)
-    return out.reshape(n, h * scale, w * scale, c)
+    pad = y.__array_namespace__().pad
+    padded = pad(y, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="edge")
+
+    def rows(first, last):
+        out = 0.0
+        for b in range(4):
+            columns = padded[:, first : last + 3, b : b + w]
+            mixed = sum(
+                columns[:, a : a + last - first, :, None] * by_column[a][:, :, None]
+                for a in range(4)
+            )  # (n, rows, w, s, c)
+            # (n, rows, s, w, s, c)
+            out = out + mixed[:, :, None] * by_row[b, first:last][:, :, None, None, None]
+        return out.reshape(n, (last - first) * scale, w * scale, c)
+
+    if not isinstance(y, np.ndarray):
+        return rows(0, h)
+    out = np.empty((n, h * scale, w * scale, c), y.dtype)
+
+    def strip(first, last):
+        out[:, first * scale : last * scale] = rows(first, last)
+
+    _in_strips(strip, h, STRIP // scale)
+    return out
 
 
 # --- MATLAB's imresize --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from .network import LearnedPrior, project
 
 
-def _starts(length: int, tile: int, halo: int) -> tuple[int, np.ndarray, np.ndarray]:
+def window_starts(length: int, tile: int, halo: int) -> tuple[int, np.ndarray, np.ndarray]:
     """Window length, and the starts of the windows and of the tiles along one axis."""
     count = -(-length // tile)
     # The last tile is moved back to end with the image; it repeats some of the one before.
@@ -48,8 +48,8 @@ class TiledPrior:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
         n, h, w, c = z.shape
         halo = self.prior.config.halo
-        window_h, window_rows, tile_rows = _starts(h, self.tile, halo)
-        window_w, window_columns, tile_columns = _starts(w, self.tile, halo)
+        window_h, window_rows, tile_rows = window_starts(h, self.tile, halo)
+        window_w, window_columns, tile_columns = window_starts(w, self.tile, halo)
         tile_h, tile_w = min(self.tile, h), min(self.tile, w)
         grid = [
             np.stack(np.meshgrid(np.arange(n), rows, columns, indexing="ij"), -1).reshape(-1, 3)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .backward import Full
@@ -92,9 +93,8 @@ def schedule(weights: Weights, iterations: int | None = None) -> tuple[Array, Ar
     iterations = weights.config.iterations if iterations is None else iterations
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, not {iterations}")
-    index = [min(k, weights.config.iterations - 1) for k in range(iterations)]
-    index = jnp.asarray(index)
-    return jnp.asarray(weights.params["alpha"])[index], jnp.asarray(weights.params["w"])[index]
+    index = np.minimum(np.arange(iterations), weights.config.iterations - 1)
+    return weights.params["alpha"][index], weights.params["w"][index]
 
 
 def reconstruct(

@@ -5,28 +5,22 @@ import functools
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Float, Num
 
 from . import resample
-from .network import LearnedPrior
 from .operators import Bicubic
-from .tiling import TiledPrior
-from .unroll import Solution, reconstruct
+from .streaming import Streamer
+from .unroll import Solution
 from .weights import Weights, load_weights
-
-# Above this many high-resolution pixels `tile="auto"` runs the network in tiles: its features take
-# about 1.6 kB for each pixel in float32.
-WHOLE_PIXELS = 1024**2
-DEFAULT_TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class Upscaler:
     """A network made ready for one job; call it on one picture after the other.
 
-    Compiled once for each picture size. Values are in [0, 255] throughout.
+    Pictures of all sizes share a few compiled programs (see `streaming`). Values are in [0, 255]
+    throughout.
 
     Attributes:
         weights: what to run.
@@ -37,8 +31,10 @@ class Upscaler:
         iterations: all that were trained by default.
         dtype: of the features, "float32" or "bfloat16".
         ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work.
-        tile: side of tiles in high-resolution pixels; "auto" tiles pictures of more than a
-            megapixel (`WHOLE_PIXELS`), None never does. The result does not depend on it.
+        tile: largest side of the tiles in high-resolution pixels; "auto" takes what fits into
+            memory, None never cuts a picture. The result does not depend on it.
+        max_memory: bytes that a picture may take; by default, what is free.
+        device: JAX's default device if None.
     """
 
     weights: Weights
@@ -49,6 +45,8 @@ class Upscaler:
     dtype: Any = None
     ensemble: bool = False
     tile: int | Literal["auto"] | None = "auto"
+    max_memory: int | None = None
+    device: jax.Device | None = None
 
     def __post_init__(self):
         if self.operator is None:
@@ -61,93 +59,56 @@ class Upscaler:
         object.__setattr__(self, "scale", self.operator.scale)
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
-        # Moved to the device once, not with every picture.
-        object.__setattr__(self, "weights", jax.tree.map(jnp.asarray, self.weights))
 
-    def _tile(self, lr: Array) -> int | None:
-        if self.tile == "auto":
-            pixels = lr.shape[1] * lr.shape[2] * self.scale**2
-            return DEFAULT_TILE if pixels > WHOLE_PIXELS else None
-        return self.tile
+    @functools.cached_property
+    def _streamer(self) -> Streamer:
+        tile = 2**31 if self.tile is None else self.tile
+        options = (self.noise, self.iterations, self.dtype, tile, self.max_memory, self.device)
+        return Streamer(self.weights, self.operator, *options)
 
-    def _batch(self, color: Float[Array, "h w c"]) -> Float[Array, "n h w c"]:
-        """One picture as the network's batch: grey as RGB, or colours as grey pictures."""
-        lr = jnp.asarray(color, jnp.float32)
-        if lr.ndim != 3 or lr.shape[2] not in (1, 3) or 0 in lr.shape:
-            raise ValueError(f"a picture must be (h, w, 3) or (h, w, 1), not {tuple(lr.shape)}")
+    def _planes(self, color: Float[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
+        """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
+        color = np.asarray(color, np.float32)
+        if color.ndim != 3 or color.shape[2] not in (1, 3) or 0 in color.shape:
+            raise ValueError(f"a picture must be (h, w, 3) or (h, w, 1), not {color.shape}")
         channels = self.weights.config.channels
         if channels == 1:
-            return jnp.moveaxis(lr, 2, 0)[..., None]
-        return jnp.broadcast_to(lr, (*lr.shape[:2], channels))[None]
+            return [color[:, :, i : i + 1] for i in range(color.shape[2])]
+        return [np.broadcast_to(color, (*color.shape[:2], channels))]
 
-    def _picture(self, batch: Float[Array, "*k n H W c"], channels: int) -> Float[Array, "..."]:
-        """The inverse of `_batch`; grey is the mean of the channels."""
-        if self.weights.config.channels == 1:
-            return jnp.moveaxis(batch[..., 0], -3, -1)
-        batch = batch[..., 0, :, :, :]
-        return batch.mean(-1, keepdims=True) if channels == 1 else batch
+    def _image(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
+        """One plane; with `ensemble` the mean over the dihedral group."""
+        if not self.ensemble:
+            return self._streamer(plane).image
+        total = 0.0
+        for transposed in (False, True):
+            x = plane.swapaxes(0, 1) if transposed else plane
+            for flip in (np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]):
+                image = self._streamer(x[flip]).image[flip]
+                total = total + (image.swapaxes(0, 1) if transposed else image)
+        return total / np.float32(8)
 
-    def __call__(self, color: Float[Array, "h w c"]) -> Float[np.ndarray, "H W c"]:
+    def __call__(self, color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.
 
         Raises:
-            ValueError: not (h, w, 3) or (h, w, 1).
+            ValueError: not (h, w, 3) or (h, w, 1), or `max_memory` is not enough.
         """
-        lr = self._batch(color)
-        run = _ensemble if self.ensemble else _image
-        image = run(self.weights, lr, self.operator, **self._options(lr))
-        return np.asarray(self._picture(image, np.shape(color)[2]))
+        images = [self._image(plane) for plane in self._planes(color)]
+        image = images[0] if len(images) == 1 else np.concatenate(images, axis=2)
+        grey = np.shape(color)[2] == 1 and image.shape[2] == 3
+        return image.mean(2, keepdims=True) if grey else image
 
-    def trace(self, color: Float[Array, "h w c"]) -> Solution:
+    def trace(self, color: Float[np.ndarray, "h w c"]) -> Solution:
         """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
-        lr = self._batch(color)
-        return _trace(self.weights, lr, self.operator, **self._options(lr))
+        solutions = [self._streamer(plane, trace=True) for plane in self._planes(color)]
 
-    def _options(self, lr: Array) -> dict[str, Any]:
-        return {
-            "noise": self.noise,
-            "iterations": self.iterations,
-            "dtype": self.dtype,
-            "tile": self._tile(lr),
-        }
+        def batch(name: str, axis: int):
+            return np.stack([getattr(solution, name) for solution in solutions], axis)
 
-
-_jit = functools.partial(jax.jit, static_argnames=("noise", "iterations", "dtype", "tile"))
-
-
-def _solve(weights, lr, operator, *, tile, dtype, trace=False, **options) -> Solution:
-    prior = LearnedPrior.from_weights(weights, dtype)
-    if tile is not None:
-        prior = TiledPrior(prior, tile)
-    return reconstruct(weights, lr, operator=operator, prior=prior, trace=trace, **options)
-
-
-@_jit
-def _image(weights, lr, operator, **options) -> Float[Array, "n H W c"]:
-    return _solve(weights, lr, operator, **options).image
-
-
-@_jit
-def _trace(weights, lr, operator, **options) -> Solution:
-    return _solve(weights, lr, operator, trace=True, **options)
-
-
-@_jit
-def _ensemble(weights, lr, operator, **options) -> Float[Array, "n H W c"]:
-    """Mean over the dihedral group: flips of the picture and of its transpose, in one program."""
-
-    def upright(lr):  # the identity, both mirrors and the half turn, one after the other
-        def flipped(flip):
-            rows, columns = flip
-            mirror = lambda x: jnp.where(rows, x[:, ::-1], x)  # noqa: E731
-            mirror_both = lambda x: jnp.where(columns, mirror(x)[:, :, ::-1], mirror(x))  # noqa: E731
-            return mirror_both(_solve(weights, mirror_both(lr), operator, **options).image)
-
-        flips = jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool)
-        return jax.lax.map(flipped, flips).mean(0)
-
-    transposed = upright(lr.swapaxes(1, 2)).swapaxes(1, 2)
-    return (upright(lr) + transposed) / 2
+        return Solution(
+            batch("image", 0), batch("iterates", 1), batch("initial", 0), batch("sigma", 0)
+        )
 
 
 def upscale(

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,38 @@ def test_options_of_the_network(here, weights, small):
     expected = isr.upscale(image, weights=small, **plan)
     got = images.read("o/castle.tiff").color
     assert np.abs(got - expected).max() <= 1 and (got != expected).mean() < 1e-2
+
+
+def test_shards_share_a_folder(here, weights, capsys):
+    for i in range(3):
+        Image.fromarray(photo(5, 6, seed=i)[0]).save(f"photos/{i}.png")
+    seen = []
+    for part in ("1/2", "2/2"):
+        assert run("upscale", "photos", "--weights", weights, "--shard", part, "--out", part) == 0
+        seen.append({p.name for p in Path(part).iterdir()})
+    assert [len(names) for names in seen] == [3, 2] and len(seen[0] | seen[1]) == 5
+    for bad in ("0/2", "3/2", "2", "a/b"):
+        assert "--shard" in fails(capsys, "upscale", "photos", "--shard", bad)
+
+
+def test_memory_limits(here, weights, capsys):
+    options = ["upscale", "photos/bird.png", "--weights", weights, "--max-memory"]
+    assert run(*options, "64M") == 0
+    assert "GiB" in fails(capsys, *options, "20k", "--overwrite")
+    for bad in ("lots", "0", "-1", "5X"):
+        assert "--max-memory" in fails(capsys, *options[:-1], f"--max-memory={bad}")
+
+
+def test_several_devices_share_a_folder(here, weights):
+    # Devices are set before JAX starts, hence in a process of its own.
+    command = [sys.executable, "-m", "isrrescnet_jax.cli", "upscale", "photos"]
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    for out, extra in (("one", None), ("two", env)):
+        done = subprocess.run([*command, "--weights", weights, "--out", out], env=extra)
+        assert done.returncode == 0
+    for name in ("bird.png", "castle.png"):
+        one, two = (np.asarray(Image.open(f"{out}/{name}")) for out in ("one", "two"))
+        np.testing.assert_array_equal(one, two)
 
 
 def test_depth_alpha_and_profile_survive(here, weights):

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.network import LearnedPrior
-from isrrescnet_jax.tiling import TiledPrior, _starts
+from isrrescnet_jax.tiling import TiledPrior, window_starts
 
 
 @given(st.integers(1, 200), st.integers(1, 80), st.integers(0, 30))
 def test_windows_cover_every_tile_with_its_halo(length, tile, halo):
-    window, windows, tiles = _starts(length, tile, halo)
+    window, windows, tiles = window_starts(length, tile, halo)
     size = min(tile, length)
     covered = np.zeros(length, bool)
     for first, start in zip(windows, tiles, strict=True):
