@@ -3,11 +3,19 @@
     pip install "libtpu==0.0.42.*"
     python experiments/tpu_plan.py [--recipe experiments/x4.py] [--slices v5e:2x2 v5p:2x2x1 ...]
 
-The ahead-of-time compiler of libtpu compiles the real step, with its all-reduce, for each slice.
+The ahead-of-time compiler of libtpu compiles the real step (`--strategy shard_map`), with its
+all-reduce, for each slice. That takes minutes for each, on one core, nearly all of it in register
+allocation and scheduling, and hardly longer for many chips, whose program is almost the same. So
+the default is the smallest slice and 256 chips of every type.
+
 HBM and the bytes all-reduced are facts of the compiled program; FLOPs are those of convolutions and
 matrix products, counted in the traced step. The step time is an *estimate*: the cycles that the
 compiler expects of every operation, times the iterations of the loop it is in, then the all-reduce
-at the rate of the chip's links, not overlapped. No TPU ran.
+at the rate of all links of the chip (small slices use fewer), not overlapped and without latency.
+Nothing accounts for input or for waiting for the slowest host. No TPU ran.
+
+Rates and numbers of units are those of Google's pages, read in November 2026:
+https://docs.cloud.google.com/tpu/docs/v5e, .../v6e and .../v5p-training.
 """
 
 import dataclasses
@@ -15,11 +23,15 @@ import functools
 import math
 import os
 import re
+import time
 from typing import Annotated
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The compiler would look for the metadata server of a cloud machine.
+# The compiler would look for the metadata server of a cloud machine, and refuse to run twice at a
+# time, as if it used a chip.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 import jax
 import jax.extend.core
@@ -34,32 +46,38 @@ from isrrescnet_jax.train.loop import fresh_weights
 from isrrescnet_jax.train.parallel import AXIS, ShardMap
 from isrrescnet_jax.train.recipe import load_recipe
 
-SLICES = (
-    *("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16"),
-    *("v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"),
-    *("v5p:2x2x1", "v5p:2x2x4", "v5p:4x4x4", "v5p:4x8x8"),
-)
+SLICES = ("v5e:2x2", "v5e:16x16", "v6e:2x2", "v6e:16x16", "v5p:2x2x1", "v5p:4x8x8")
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Figures of one chip, as Google publishes them (Cloud TPU documentation).
+    """Figures of one chip.
 
     Attributes:
-        hbm: bytes of memory.
-        links: bytes per second over all links to other chips together.
-        clock: cycles per second, from the published peak rate and the size of the matrix units.
+        hbm: bytes that the compiler lets a program use (published: 16 GB, 32 GB, 95 GB).
+        peak: FLOP per second in bfloat16, published.
+        products: multiply-adds per cycle of all matrix units together.
+        links: bytes per second, one way, over all links to other chips; half of the published
+            bidirectional bandwidth.
     """
 
     hbm: float
+    peak: float
+    products: int
     links: float
-    clock: float
+
+    @property
+    def clock(self) -> float:
+        """Cycles per second, as peak and units imply: 1.50, 1.75 and 1.75 GHz."""
+        return self.peak / (2 * self.products)
 
 
 CHIPS = {
-    "v5e": Chip(16 * 2**30, 200e9, 1.5e9),
-    "v6e": Chip(32 * 2**30, 448e9, 1.75e9),
-    "v5p": Chip(95 * 2**30, 600e9, 1.75e9),
+    "v5e": Chip(15.75 * 2**30, 197e12, 4 * 128**2, 200e9),
+    # Two units of 256 x 256: the compiler expects more than one product per cycle of each cell.
+    "v6e": Chip(31.25 * 2**30, 918e12, 4 * 256**2, 400e9),
+    # Two cores of four units, which work as one device.
+    "v5p": Chip(95.74 * 2**30, 459e12, 8 * 128**2, 600e9),
 }
 
 
@@ -93,6 +111,11 @@ class Plan:
     def compute_seconds(self) -> float:
         """Estimate, without the all-reduce."""
         return self.cycles / self.chip.clock
+
+    @property
+    def share_of_peak(self) -> float:
+        """Estimate, without the all-reduce."""
+        return self.flops / self.compute_seconds / self.chip.peak
 
     @property
     def reduce_seconds(self) -> float:
@@ -216,18 +239,19 @@ def plan(config: TrainConfig, name: str, batch: int) -> Plan:
 
 
 def table(plans: list[Plan]) -> str:
-    """Markdown."""
+    """Markdown; estimates are in italics."""
     lines = [
         "| slice | chips | images per chip | HBM per chip, GiB (of) | TFLOP per chip and step "
-        "| step, ms (estimate) | all-reduced, MB | scaling efficiency (estimate) |",
+        "| *step, s (share of peak)* | all-reduced, MB (*ms*) | *scaling efficiency* |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for p in plans:
-        milliseconds = 1e3 * (p.compute_seconds + p.reduce_seconds)
+        seconds = p.compute_seconds + p.reduce_seconds
+        efficiency = f"{100 * p.efficiency:.1f} %" if p.efficiency < 0.999 else "> 99.9 %"
         lines.append(
-            f"| {p.slice} | {p.chips} | {p.batch} | {p.hbm / 2**30:.2f} ({p.chip.hbm / 2**30:.0f}) "
-            f"| {p.flops / 1e12:.2f} | {milliseconds:.1f} | {p.reduced / 1e6:.2f} "
-            f"| {100 * p.efficiency:.1f} % |"
+            f"| {p.slice} | {p.chips} | {p.batch} | {p.hbm / 2**30:.2f} ({p.chip.hbm / 2**30:.2f}) "
+            f"| {p.flops / 1e12:.1f} | {seconds:.2f} ({100 * p.share_of_peak:.1f} %) "
+            f"| {p.reduced / 1e6:.2f} ({1e3 * p.reduce_seconds:.3f}) | {efficiency} |"
         )
     return "\n".join(lines)
 
@@ -235,23 +259,31 @@ def table(plans: list[Plan]) -> str:
 def main(
     recipe: str = "experiments/x4.py",
     slices: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = SLICES,
-    batches: tuple[int, ...] = (8, 32),
+    batches: tuple[int, ...] = (8,),
     dtype: str = "bfloat16",
 ) -> None:
     """Print the table.
 
     Args:
         recipe: what is trained.
-        slices: names that the compiler knows.
+        slices: TYPE:SHAPE as the compiler knows them, such as v5e:4x8 or v5p:2x2x4.
         batches: images per chip.
         dtype: of the features.
     """
+    for name in slices:
+        if name.split(":")[0] not in CHIPS:
+            raise SystemExit(f"{name}: no figures for this type, only for {', '.join(CHIPS)}")
     config = dataclasses.replace(load_recipe(recipe), dtype=dtype)
     plans = []
     for name in slices:
         for batch in batches:
-            plans.append(plan(config, name, batch))
-            print(plans[-1], flush=True)
+            start = time.monotonic()
+            try:
+                plans.append(plan(config, name, batch))
+            except jax.errors.JaxRuntimeError as error:  # no such slice, or too little memory
+                print(f"{name}, {batch} images per chip: {error}", flush=True)
+            else:
+                print(plans[-1], f"compiled in {time.monotonic() - start:.0f} s", flush=True)
     print(f"\n{table(plans)}")
 
 

@@ -102,8 +102,8 @@ def free_memory(device: jax.Device) -> int | None:
         return None
 
 
-def choose_tile(config: ModelConfig, memory: int | None, dtype: Any = None) -> int:
-    """The largest tile for which a window fits into half of `memory` bytes.
+def choose_tile(config: ModelConfig, memory: int | None, dtype: Any = None, images: int = 0) -> int:
+    """The largest tile for which a window fits into half of `memory` - `images` bytes.
 
     Beyond 512 pixels the halo costs less than a tenth of the work in each direction, and smaller
     windows stay closer to the processor.
@@ -113,11 +113,12 @@ def choose_tile(config: ModelConfig, memory: int | None, dtype: Any = None) -> i
     """
     border = 2 * (config.halo + MARGIN)
     for tile in (512, 256, 128, 64, 32):
-        needs = 2 * footprint(config, tile + border, dtype)
+        needs = images + 2 * footprint(config, tile + border, dtype)
         if memory is None or needs <= memory:
             return tile
     raise ValueError(
-        f"{memory / 2**20:.0f} MiB are not enough for a tile, which takes {needs / 2**20:.0f}"
+        f"{memory / 2**20:.0f} MiB of memory are not enough: this picture and the smallest tile "
+        f"take {needs / 2**20:.0f}"
     )
 
 
@@ -195,14 +196,8 @@ class Streamer:
         if tile == "auto":
             device = self.device or jax.devices()[0]
             memory = free_memory(device) if self.max_memory is None else self.max_memory
-            if device.platform == "cpu" and memory is not None:
-                memory -= self.host_bytes(height, width)
-                if memory <= 0:
-                    raise ValueError(
-                        f"a picture of {width}x{height} pixels needs "
-                        f"{self.host_bytes(height, width) / 2**30:.1f} GiB and room for a tile"
-                    )
-            tile = choose_tile(config, memory, self.dtype)
+            images = self.host_bytes(height, width) if device.platform == "cpu" else 0
+            tile = choose_tile(config, memory, self.dtype, images)
         return plan(height, width, config.halo, tile)
 
     def host_bytes(self, height: int, width: int) -> int:
