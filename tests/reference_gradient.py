@@ -21,7 +21,7 @@ def _centred_input_gradient(next_call, args, kwargs, context):
     module = context.module
     if not isinstance(module, Conv) or context.method_name != "__call__":
         return next_call(*args, **kwargs)
-    (x,) = args
+    x = args[0]
     kernel = lax.stop_gradient(module.get_variable("params", "kernel"))
     kernel = kernel - kernel.mean()
     if module.size == 5:

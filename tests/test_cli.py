@@ -83,7 +83,7 @@ def test_memory_limits(here, weights, capsys):
     assert run(*options, "64M") == 0
     assert "not enough" in fails(capsys, *options, "20k", "--overwrite")
     for bad in ("lots", "0", "-1", "5X"):
-        assert "--max-memory" in fails(capsys, *options[:-1], f"--max-memory={bad}")
+        assert "--max-memory" in fails(capsys, *options[:-1], f"--max-memory={bad}", "--overwrite")
 
 
 def test_several_devices_share_a_folder(here, weights):
