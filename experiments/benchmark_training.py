@@ -9,13 +9,16 @@ peak memory is its own.
 """
 
 import dataclasses
+import datetime
 import functools
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 import tyro
@@ -32,8 +35,9 @@ class Benchmark:
         iterations: K.
         steps: timed in each process, after two that warm up; the median counts.
         rounds: how often all variants take turns.
-        variants: jax or torch, an underscore, and full, checkpointed, autograd or compile; with
-            _bfloat16 for bfloat16 features. By default those that suit the device.
+        variants: jax, jax2 (two devices, virtual ones on a CPU) or torch, an underscore, and full,
+            checkpointed, autograd or compile; with _bfloat16 for bfloat16 features. By default
+            those that suit the device.
         worker: for internal use, the variant that this process measures.
     """
 
@@ -56,13 +60,15 @@ class Benchmark:
         )
 
 
-def jax_step(benchmark: Benchmark, backward: str, dtype: str):
+def jax_step(benchmark: Benchmark, backward: str, dtype: str, devices: int = 1):
     """(a function that makes one step and waits for it, peak bytes of device memory or None)."""
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     import jax
 
     from isrrescnet_jax import ModelConfig, init_weights
     from isrrescnet_jax.data import DataConfig
     from isrrescnet_jax.train import TrainConfig, init_state, train_step
+    from isrrescnet_jax.train.parallel import AXIS, ShardMap
 
     config = TrainConfig(
         model=ModelConfig(iterations=benchmark.iterations, scale=benchmark.scale),
@@ -71,10 +77,11 @@ def jax_step(benchmark: Benchmark, backward: str, dtype: str):
         dtype=dtype,
         precision="highest" if dtype == "float32" else "default",
     )
-    lr, hr = benchmark.images()
-    batch = jax.device_put({"lr": lr, "hr": hr})
-    program = jax.jit(functools.partial(train_step, config=config), donate_argnums=0)
-    state = [init_state(config, init_weights(config.model, jax.random.key(0)).params)]
+    share = ShardMap(jax.devices()[:devices])
+    batch = share.shard(dict(zip(("lr", "hr"), benchmark.images(), strict=True)))
+    program = share.compile(functools.partial(train_step, config=config, axis_name=AXIS))
+    state = init_state(config, init_weights(config.model, jax.random.key(0)).params)
+    state = [share.replicate(state)]
 
     def step():
         state[0], metrics = program(state[0], batch)
@@ -121,7 +128,8 @@ def torch_step(benchmark: Benchmark, how: str, dtype: str):
 def measure(benchmark: Benchmark, variant: str) -> dict[str, float]:
     """Median seconds per step, and peak bytes (of the process, on a CPU)."""
     framework, how, *dtype = variant.split("_")
-    make = {"jax": jax_step, "torch": torch_step}[framework]
+    two_devices = functools.partial(jax_step, devices=2)
+    make = {"jax": jax_step, "jax2": two_devices, "torch": torch_step}[framework]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     step, peak = make(benchmark, how, dtype[0] if dtype else "float32")
     times = []
@@ -153,7 +161,10 @@ def main(benchmark: Benchmark) -> None:
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[variant].append(json.loads(output.splitlines()[-1]))
             print(variant, found[variant][-1], flush=True)
-    print(f"\n{benchmark}\n\n| step | ms, median (least to most) | peak memory, MiB |")
+    machine = f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}"
+    print(
+        f"\n{benchmark}\n{machine}, {datetime.date.today()}\n\n| step | ms, median (least to most) | peak memory, MiB |"
+    )
     print("| --- | ---: | ---: |")
     for variant, results in found.items():
         times = sorted(1e3 * result["seconds"] for result in results)
@@ -168,7 +179,7 @@ def default_variants() -> tuple[str, ...]:
 
     plain = ("jax_full", "jax_checkpointed", "torch_autograd")
     if not torch.cuda.is_available():
-        return plain
+        return ("jax_full", "jax_checkpointed", "jax2_full", "jax2_checkpointed", "torch_autograd")
     faster = ("jax_full_bfloat16", "jax_checkpointed_bfloat16", "torch_autograd_bfloat16")
     return (*plain, "torch_compile", *faster, "torch_compile_bfloat16")
 
