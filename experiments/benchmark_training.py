@@ -162,9 +162,8 @@ def main(benchmark: Benchmark) -> None:
             found[variant].append(json.loads(output.splitlines()[-1]))
             print(variant, found[variant][-1], flush=True)
     machine = f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}"
-    print(
-        f"\n{benchmark}\n{machine}, {datetime.date.today()}\n\n| step | ms, median (least to most) | peak memory, MiB |"
-    )
+    print(f"\n{benchmark}\n{machine}, {datetime.date.today()}\n")
+    print("| step | ms, median (least to most) | peak memory, MiB |")
     print("| --- | ---: | ---: |")
     for variant, results in found.items():
         times = sorted(1e3 * result["seconds"] for result in results)
