@@ -28,6 +28,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from PIL import Image
 from tyro.conf import Positional, subcommand
 
 from isrrescnet_jax import Weights, load_weights, save_weights
@@ -83,9 +84,31 @@ class Finish:
         save_weights(Weights(params, config), self.target, about)
 
 
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """The middle of each validation image: all of Kodak takes minutes on a CPU, each time."""
+
+    source: Positional[Path]
+    """Folder of images."""
+    target: Positional[Path]
+    """Folder to write to."""
+    side: int = 192
+    """Of the crops, in pixels; a multiple of all scales."""
+
+    def run(self) -> None:
+        """Write them."""
+        self.target.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self.source.glob("*.png")):
+            image = Image.open(path)
+            left, top = ((length - self.side) // 2 for length in image.size)
+            image.crop((left, top, left + self.side, top + self.side)).save(self.target / path.name)
+
+
 if __name__ == "__main__":
     command = tyro.cli(
-        Annotated[Start, subcommand("start")] | Annotated[Finish, subcommand("finish")],
+        Annotated[Start, subcommand("start")]
+        | Annotated[Crops, subcommand("crops")]
+        | Annotated[Finish, subcommand("finish")],
         description=__doc__,
     )
     command.run()

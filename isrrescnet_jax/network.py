@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from . import winograd
 from .config import ModelConfig
 from .weights import Weights, expected_shapes, unflatten
 
@@ -30,9 +31,28 @@ Size = tuple[Array, Array] | None
 # --- convolutions -------------------------------------------------------------------------------
 
 
-def _correlate(x, kernel, padding, precision):
+def _direct(x, kernel, padding, precision):
     return lax.conv_general_dilated(
         x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=_LAYOUT, precision=precision
+    )
+
+
+def _on_cpu(x, kernel, padding, precision):
+    # With fewer features its sums take longer than the products that it saves. float64 is for
+    # comparisons, and there XLA has no fast correlation along rows.
+    wide = min(kernel.shape[2:]) >= 32 and x.dtype != jnp.float64
+    if wide and (kernel.shape[0], padding) == (3, 1):
+        return winograd.correlate(x, kernel)
+    return _direct(x, kernel, padding, precision)
+
+
+def _correlate(x, kernel, padding, precision):
+    fixed = {"padding": padding, "precision": precision}
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_on_cpu, **fixed),
+        default=functools.partial(_direct, **fixed),
     )
 
 
@@ -42,9 +62,10 @@ def conv(
 ) -> Float[Array, "n H W o"]:
     """Cross-correlation with stride 1 and `padding` zeros on every side.
 
-    On a CPU the gradients are written out: XLA's CPU compiler brings only the convolutions outside
-    of loops into its standard layout by itself; JAX's own gradients, inside `lax.scan`, end in a
-    generic loop nest that is 20 times slower. The kernel's gradient is one matrix product,
+    On a CPU wide 3x3 kernels go through `winograd`, which takes half of the time, and the gradients
+    are written out: XLA's CPU compiler brings only the convolutions outside of loops into its
+    standard layout by itself; JAX's own gradients, inside `lax.scan`, end in a generic loop nest
+    that is 20 times slower. The kernel's gradient is one matrix product,
 
         dk[i, j] = sum_(y, x) image[y + i, x] g[y, x - j],
 
@@ -86,11 +107,11 @@ def _conv_backward(padding, precision, saved, g):
 
     def standard_layout(x, kernel, g):
         flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-        dx = _correlate(g, flipped, kernel.shape[0] - 1 - padding, precision)
+        dx = _on_cpu(g, flipped, kernel.shape[0] - 1 - padding, precision)
         return dx, _kernel_gradient(x, g, kernel.shape[0], padding, precision)
 
     def native(x, kernel, g):
-        return jax.vjp(lambda x, k: _correlate(x, k, padding, precision), x, kernel)[1](g)
+        return jax.vjp(lambda x, k: _direct(x, k, padding, precision), x, kernel)[1](g)
 
     return lax.platform_dependent(x, kernel, g, cpu=standard_layout, default=native)
 
@@ -98,59 +119,78 @@ def _conv_backward(padding, precision, saved, g):
 conv.defvjp(_conv_forward, _conv_backward)
 
 
-def conv3x3_reflect(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
-) -> Float[Array, "n h w o"]:
-    """3x3 correlation of the image reflected at its borders; sides of at least 2.
-
-    Equal to padding by reflection first, but without that copy: the reflected row above the image
-    is row 1, it feeds output row 0 alone, through kernel row 0, and so on around the image. These
-    small products are added to the zero-padded convolution.
-    """
-
-    def border(line, row_kernel):  # (n, l + 2, i) x (3, i, o) -> (n, l, o)
-        length = line.shape[1] - 2
-        shifts = jnp.concatenate([line[:, t : t + length] for t in range(3)], axis=-1)
-        return jnp.dot(shifts, row_kernel.reshape(-1, row_kernel.shape[-1]), precision=precision)
-
-    def reflected(line):
-        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)), mode="reflect")
-
-    def zero_padded(line):  # the corners belong to the rows
-        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)))
-
-    out = conv(x, kernel, 1, precision)
-    out = out.at[:, 0].add(border(reflected(x[:, 1]), kernel[0]))
-    out = out.at[:, -1].add(border(reflected(x[:, -2]), kernel[2]))
-    out = out.at[:, :, 0].add(border(zero_padded(x[:, :, 1]), kernel[:, 0]))
-    return out.at[:, :, -1].add(border(zero_padded(x[:, :, -2]), kernel[:, 2]))
-
-
 MARGIN = 2  # pixels around the image in a window, what the 5x5 convolutions need
 
 
-def continue_image(
-    x: Float[Array, "n H W i"], size: tuple[Array, Array], width: int, border: str
-) -> Float[Array, "n H W i"]:
-    """Continue, by `width` pixels on all sides, an image that fills only a part of the array.
+def _extent(x: Float[Array, "n h w i"], size: Size) -> list[tuple[Any, Any]]:
+    """First and last row, first and last column of the image in x."""
+    if size is None:
+        return [(0, x.shape[1] - 1), (0, x.shape[2] - 1)]
+    return [(MARGIN, MARGIN + length - 1) for length in size]
 
-    The image is x[:, 2 : 2 + h, 2 : 2 + w], with size = (h, w), which may be traced: one compiled
-    program then serves images of all sizes.
+
+def inside(x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w i"]:
+    """x, but zero outside of the image of `size`."""
+    if size is None:
+        return x
+    for axis, (first, last) in enumerate(_extent(x, size), start=1):
+        index = lax.broadcasted_iota(jnp.int32, (1, *x.shape[1:3], 1), axis)
+        x = jnp.where((index >= first) & (index <= last), x, 0)
+    return x
+
+
+def conv3x3_reflect(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "3 3 i o"],
+    precision: Any = None,
+    size: Size = None,
+) -> Float[Array, "n h w o"]:
+    """3x3 correlation of the image reflected at its borders; sides of at least 2.
+
+    Equal to padding by reflection first, but without that copy: only the outermost rows and columns
+    of the result differ from those of the zero-padded convolution. They are computed by small
+    products, from two lines each, as the third line that they see is the reflection of the second.
 
     Args:
-        size: height and width, each at least 2 and at most 4 less than those of the array.
-        width: 1 or 2.
-        border: "reflect", without the edge pixel itself, or "zero".
+        size: where the image fills only a part of x, x[:, 2 : 2 + h, 2 : 2 + w], (h, w), which may
+            be traced: one compiled program then serves images of all sizes. x must be zero outside
+            of it (see `inside`), and the result is of no meaning there.
     """
-    for axis, length in zip((1, 2), size, strict=True):
+    extent = dict(zip((1, 2), _extent(x, size), strict=True))
+    out = conv(x, kernel, 1, precision)
+    for axis, lines in ((1, kernel), (2, kernel.swapaxes(0, 1))):
+        along = extent[3 - axis]
+        weights = jnp.concatenate([lines[1], lines[0] + lines[2]]).reshape(-1, kernel.shape[-1])
+        for edge, inward in zip(extent[axis], (1, -1), strict=True):
+            shifts = []
+            for index in (edge, edge + inward):
+                line = jnp.squeeze(lax.dynamic_slice_in_dim(x, index, 1, axis), axis)
+                line = _reflected(jnp.pad(line, ((0, 0), (1, 1), (0, 0))), along)
+                shifts += [line[:, t : t + x.shape[3 - axis]] for t in range(3)]
+            new = jnp.dot(jnp.concatenate(shifts, axis=-1), weights, precision=precision)
+            # Written, not added to: XLA would copy all of `out` to read from it.
+            out = lax.dynamic_update_slice_in_dim(out, jnp.expand_dims(new, axis), edge, axis)
+    return out
+
+
+def _reflected(line: Float[Array, "n l i"], ends: tuple[Any, Any]) -> Float[Array, "n l i"]:
+    """A line with one more pixel at each end; `ends` are the first and last without these."""
+    for target, source in ((ends[0], ends[0] + 2), (ends[1] + 2, ends[1])):
+        pixel = lax.dynamic_slice_in_dim(line, source, 1, 1)
+        line = lax.dynamic_update_slice_in_dim(line, pixel, target, 1)
+    return line
+
+
+def reflect_borders(
+    x: Float[Array, "n H W i"], size: tuple[Array, Array], width: int
+) -> Float[Array, "n H W i"]:
+    """Reflect the image of `size` in x (see `conv3x3_reflect`) by 1 or 2 pixels into what surrounds
+    it, without repeating the edge pixel.
+    """
+    for axis, (first, last) in enumerate(_extent(x, size), start=1):
         for m in range(1, width + 1):
-            last = MARGIN + length - 1
-            before, after = (
-                lax.dynamic_slice_in_dim(x, i, 1, axis) for i in (MARGIN + m, last - m)
-            )
-            if border == "zero":
-                before, after = jnp.zeros_like(before), jnp.zeros_like(after)
-            x = lax.dynamic_update_slice_in_dim(x, before, MARGIN - m, axis)
+            before, after = (lax.dynamic_slice_in_dim(x, i, 1, axis) for i in (first + m, last - m))
+            x = lax.dynamic_update_slice_in_dim(x, before, first - m, axis)
             x = lax.dynamic_update_slice_in_dim(x, after, last + m, axis)
     return x
 
@@ -167,7 +207,7 @@ class Conv(nn.Module):
     """A convolution with bias on fused weights.
 
     border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
-    only a part of x, see `continue_image`.
+    only a part of x, see `conv3x3_reflect`.
     """
 
     size: int
@@ -183,13 +223,12 @@ class Conv(nn.Module):
         pad = self.size // 2
         if self.size == 1:
             return jnp.dot(x, kernel[0, 0], precision=self.precision) + bias
-        if size is not None:
-            x = continue_image(x, size, pad, self.border)
-            return conv(x, kernel, pad, self.precision) + bias
         if self.border == "zero":
-            return conv(x, kernel, pad, self.precision) + bias
+            return conv(inside(x, size), kernel, pad, self.precision) + bias
         if self.size == 3:
-            return conv3x3_reflect(x, kernel, self.precision) + bias
+            return conv3x3_reflect(inside(x, size), kernel, self.precision, size) + bias
+        if size is not None:
+            return conv(reflect_borders(x, size, pad), kernel, pad, self.precision) + bias
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         return conv(x, kernel, 0, self.precision) + bias
 
@@ -236,12 +275,20 @@ class ResidualNetwork(nn.Module):
     def feedback(self, h: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
         """One feedback step. The reference concatenates h with a memory that always equals h."""
         h = self.compress(prelu(jnp.concatenate([h, h], axis=-1), self.slopes.astype(h.dtype)))
-        for block in self.block:
-            h = block(h, size)
-        return h
+        first, *others = self.block
+        h = first(h, size)
+        if self.is_initializing() or len(others) < 2:
+            for block in others:
+                h = block(h, size)
+            return h
+        # They are alike: one block to compile instead of all.
+        kernels = [block.variables["params"] for block in others]
+        kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
+        block = ResidualBlock(True, self.precision, parent=None)
+        return lax.scan(lambda h, k: (block.apply({"params": k}, h, size), None), h, kernels)[0]
 
     def __call__(self, z: Float[Array, "n h w c"], size: Size = None) -> Float[Array, "n h w c"]:
-        """r(z); of the image of `size` in z, see `continue_image`, where that is given."""
+        """r(z); of the image of `size` in z, see `conv3x3_reflect`, where that is given."""
         h = self.encoder(z, size).astype(self.dtype or z.dtype)
         if self.is_initializing():
             h = self.feedback(h)

@@ -17,6 +17,7 @@ high-resolution sides are `scale` times the low-resolution ones.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -43,8 +44,8 @@ class _Operator:
 
     @property
     def numpy(self) -> bool:
-        """Whether `initial` and `gradient` also work on NumPy arrays, without compilation."""
-        return False
+        """Whether all methods also work on NumPy arrays, on the host and without compilation."""
+        return True
 
     def __post_init__(self):
         if self.scale not in SCALES:
@@ -57,8 +58,14 @@ class _Operator:
     def adjoint(self, y: Image) -> Image:
         """D^T y, with <D x, y> = <x, D^T y>."""
         n, h, w, c = y.shape
-        x = jax.ShapeDtypeStruct((n, h * self.scale, w * self.scale, c), y.dtype)
-        return jax.linear_transpose(self.forward, x)(y)[0]
+        shape = (n, h * self.scale, w * self.scale, c)
+        if isinstance(y, np.ndarray):
+            return self._adjoint(y, shape)
+        return jax.linear_transpose(self.forward, jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
+
+    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """`adjoint` for NumPy arrays."""
+        raise NotImplementedError
 
     def upsample(self, y: Image) -> Image:
         """U y: the true adjoint unless the reference does otherwise."""
@@ -73,6 +80,13 @@ class _Operator:
         if not self.reference:
             return resample.imresize(y, self.scale)
         return _bilinear(y, y.shape[1] * self.scale, y.shape[2] * self.scale)
+
+
+def _spread(y: np.ndarray, shape: tuple[int, ...], first: int, scale: int) -> np.ndarray:
+    """y at the pixels [first::scale, first::scale] of an image that is zero elsewhere."""
+    x = np.zeros(shape, y.dtype)
+    x[:, first::scale, first::scale] = y
+    return x
 
 
 def _bilinear(x: Image, h: int, w: int) -> Image:
@@ -91,14 +105,17 @@ class Bicubic(_Operator):
     `resample.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded.
     """
 
-    @property
-    def numpy(self) -> bool:
-        return self.reference
-
     def forward(self, x: Image) -> Image:
         if self.reference:
             return x[:, :: self.scale, :: self.scale]
         return resample.imresize(x, 1 / self.scale)
+
+    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if self.reference:
+            return _spread(y, shape, 0, self.scale)
+        (h, w), (new_h, new_w) = shape[1:3], y.shape[1:3]
+        rows, columns = resample.imresize_taps(h, new_h), resample.imresize_taps(w, new_w)
+        return resample.resize_adjoint(y, rows, columns, h, w)
 
     def upsample(self, y: Image) -> Image:
         return resample.bicubic_upsample(y, self.scale) if self.reference else self.adjoint(y)
@@ -114,15 +131,21 @@ class Bilinear(_Operator):
     without antialiasing.
     """
 
-    @property
-    def numpy(self) -> bool:
-        return self.reference
+    def _taps(self, h: int, w: int, dtype: Any) -> tuple[resample.Taps, resample.Taps]:
+        """Of `forward`, for images of h x w pixels."""
+        low = (h // self.scale, w // self.scale)
+        if not self.reference:
+            return self._centred(low[0]), self._centred(low[1])
+        real = jnp.dtype(dtype).name
+        rows, columns = (resample.bilinear_taps(*n, real) for n in zip((h, w), low, strict=True))
+        return rows, columns
 
     def forward(self, x: Image) -> Image:
-        h, w = x.shape[1] // self.scale, x.shape[2] // self.scale
-        if self.reference:
-            return _bilinear(x, h, w)
-        return resample.resize(x, self._centred(h), self._centred(w))
+        return resample.resize(x, *self._taps(*x.shape[1:3], x.dtype))
+
+    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        taps = self._taps(*shape[1:3], y.dtype)
+        return resample.resize_adjoint(y, *taps, *shape[1:3])
 
     def _centred(self, n: int) -> resample.Taps:
         first = np.arange(n) * self.scale + (self.scale - 1) // 2
@@ -169,35 +192,79 @@ class Blur(_Operator):
         kernel = jnp.broadcast_to(jnp.asarray(self.kernel), (channels, k, k))
         return kernel.transpose(1, 2, 0)[:, :, None]
 
-    def _convolve(self, x: Image, padding) -> Image:
-        """Depthwise correlation with stride s."""
+    def _convolve(self, x: Image) -> Image:
+        """Depthwise correlation with stride s, without padding."""
+        kernel, s = self._kernel(x.shape[3]), self.scale
+        if isinstance(x, np.ndarray):
+            return sum(x[part] * weight for part, weight in self._taps(x.shape, x.dtype))
         return jax.lax.conv_general_dilated(
             x,
-            self._kernel(x.shape[3]).astype(x.dtype),
-            (self.scale, self.scale),
-            padding,
+            kernel.astype(x.dtype),
+            (s, s),
+            "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=x.shape[3],
             precision="highest",
         )
 
+    def _taps(self, shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Any, np.ndarray]]:
+        """For each pixel of the kernel: what it sees of an image of this shape, and its weights."""
+        kernel = np.asarray(self._kernel(shape[3]), dtype)
+        k, s = kernel.shape[0], self.scale
+        for i, j in np.ndindex(k, k):
+            rows = slice(i, shape[1] - k + i + 1, s)
+            yield np.s_[:, rows, j : shape[2] - k + j + 1 : s], kernel[i, j, 0]
+
+    def _padded(self, x: Image) -> Image:
+        """What the kernel's windows lie in."""
+        k, s, xp = self.kernel.shape[-1], self.scale, x.__array_namespace__()
+        if self.reference:
+            return xp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+        for axis in (1, 2):
+            x = xp.take(x, self._repeated(x.shape[axis], k, s), axis=axis)
+        return x
+
+    @staticmethod
+    def _repeated(length: int, k: int, s: int) -> np.ndarray:
+        """Index of each pixel of an axis whose edge pixels are repeated."""
+        return np.clip((s - k) // 2 + np.arange(length - s + k), 0, length - 1)
+
     def forward(self, x: Image) -> Image:
+        return self._convolve(self._padded(x))
+
+    def _transposed(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The transpose of `_convolve` to images of this shape, for NumPy arrays."""
+        x = np.zeros(shape, y.dtype)
+        for part, weight in self._taps(shape, y.dtype):
+            x[part] += y * weight
+        return x
+
+    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        n, h, w, c = shape
         k, s = self.kernel.shape[-1], self.scale
         if self.reference:
-            return self._convolve(x, [(k // 2, k // 2)] * 2)
-        for axis in (1, 2):
-            length = x.shape[axis] - s + k
-            index = np.clip((s - k) // 2 + np.arange(length), 0, x.shape[axis] - 1)
-            x = jnp.take(x, index, axis)
-        return self._convolve(x, "VALID")
+            margin = k // 2
+            x = self._transposed(y, (n, h + 2 * margin, w + 2 * margin, c))
+            return x[:, margin : margin + h, margin : margin + w]
+        x = self._transposed(y, (n, h - s + k, w - s + k, c))
+        for axis, length in ((1, h), (2, w)):
+            index = self._repeated(length, k, s)[:, None]
+            one = resample.Taps(index, np.ones(index.shape))
+            x = one.transposed(x, axis, length)
+        return np.ascontiguousarray(x)
 
     def upsample(self, y: Image) -> Image:
         if not self.reference:
             return self.adjoint(y)
         n, h, w, c = y.shape
         k, s = self.kernel.shape[-1], self.scale
-        full = jax.ShapeDtypeStruct((n, (h - 1) * s + k, (w - 1) * s + k, c), y.dtype)
-        (x,) = jax.linear_transpose(lambda x: self._convolve(x, "VALID"), full)(y)
+        self._kernel(c)  # is checked before its shape is used
+        full = (n, (h - 1) * s + k, (w - 1) * s + k, c)
+        if isinstance(y, np.ndarray):
+            x = self._transposed(y, full)
+        else:
+            full = jax.ShapeDtypeStruct(full, y.dtype)
+            (x,) = jax.linear_transpose(self._convolve, full)(y)
         return x[:, : h * s, : w * s]
 
 
@@ -212,3 +279,6 @@ class Decimation(_Operator):
 
     def forward(self, x: Image) -> Image:
         return x[:, 1 :: self.scale, 1 :: self.scale]
+
+    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return _spread(y, shape, 1, self.scale)

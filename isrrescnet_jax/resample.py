@@ -1,9 +1,8 @@
 """Interpolation: the reference's two samplers with their quirks, and MATLAB's imresize.
 
 Everything that depends on sizes alone (positions, indices, weights) is computed once with NumPy;
-what is traced are gathers or slices and a few multiply-adds on images of 1 or 3 channels. The
-reference's samplers also take NumPy arrays, which stay on the host and are worked on in strips of
-rows.
+what is traced are gathers or slices and a few multiply-adds on images of 1 or 3 channels. All also
+take NumPy arrays, which stay on the host and are worked on in strips of rows.
 """
 
 import dataclasses
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float
 
 STRIP = 64  # rows of a NumPy array that are worked on at a time
@@ -35,6 +35,15 @@ class Taps:
             out = out + take(x, index, axis=axis) * weight.astype(x.dtype).reshape(shape)
         return out
 
+    def transposed(self, y: Float[np.ndarray, "..."], axis: int, length: int) -> np.ndarray:
+        """The transposed matrix along `axis`, to `length` elements; NumPy only."""
+        row = np.repeat(np.arange(len(self.index)), self.index.shape[1])
+        entries = (self.weight.astype(y.dtype).ravel(), (self.index.ravel(), row))
+        matrix = scipy.sparse.csr_array(entries, shape=(length, len(self.index)))
+        first = np.moveaxis(y, axis, 0)
+        x = matrix @ first.reshape(len(first), -1)
+        return np.moveaxis(x.reshape(length, *first.shape[1:]), 0, axis)
+
 
 def _in_strips(work: Callable[[int, int], None], length: int, step: int) -> None:
     """work(first, last) over [0, length), on all cores: NumPy lets other threads run."""
@@ -55,6 +64,13 @@ def resize(x: Float[Array, "n h w c"], rows: Taps, columns: Taps) -> Float[Array
         _in_strips(strip, out.shape[1], STRIP)
         return out
     return columns(rows(x, 1), 2)
+
+
+def resize_adjoint(
+    y: Float[np.ndarray, "n H W c"], rows: Taps, columns: Taps, h: int, w: int
+) -> Float[np.ndarray, "n h w c"]:
+    """The adjoint of `resize` of images of h x w pixels; NumPy only, JAX derives its own."""
+    return np.ascontiguousarray(rows.transposed(columns.transposed(y, 2, w), 1, h))
 
 
 # --- the reference's bilinear sampler -----------------------------------------------------------

@@ -3,7 +3,7 @@
 The picture stays on the host, in NumPy, where nothing is compiled for its size: the iterations of
 `unroll` need three float32 images besides the observation. Only the network runs on the device, in
 windows of a few shapes. A small picture has a window to itself, of which it fills a part (see
-`network.continue_image`); a large one is cut into tiles with the halo that the network sees. The
+`network.conv3x3_reflect`); a large one is cut into tiles with the halo that the network sees. The
 projection needs one norm, which is summed over the whole picture. The result does not depend on
 windows and tiles, but for rounding.
 """
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from . import winograd
 from .config import ModelConfig
 from .network import MARGIN, ResidualNetwork, fuse
 from .noise import noise_level
@@ -68,8 +69,14 @@ def plan(height: int, width: int, halo: int, tile: int) -> Plan:
         side = part + 2 * MARGIN
         largest = tile + 2 * (halo + MARGIN)
         fitting = [s for s in SIDES if side <= s <= largest]
-        window = fitting[0] if len(starts) == 1 and fitting else largest
-        return max(window, side), part, min(tile, length), list(zip(starts, tiles, strict=True))
+        window = fitting[0] if len(starts) == 1 and fitting else max(largest, side)
+        # Whole groups of rows, see `winograd`.
+        return (
+            window + -window % winograd.ROWS,
+            part,
+            min(tile, length),
+            list(zip(starts, tiles, strict=True)),
+        )
 
     (h, part_h, tile_h, rows), (w, part_w, tile_w, columns) = axis(height), axis(width)
     places = tuple(((int(a), int(c)), (int(b), int(d))) for a, b in rows for c, d in columns)
@@ -149,8 +156,8 @@ class Streamer:
 
     Attributes:
         weights: what to run.
-        operator: how pictures came about. Operators with `numpy = True` run on the host; others
-            are compiled for each size.
+        operator: how pictures came about. Operators with `numpy = True`, such as all of ours, run
+            on the host; others are compiled for each size.
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
         dtype: of the features.

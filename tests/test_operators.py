@@ -48,6 +48,29 @@ def test_gradient_is_that_of_half_the_squared_error(name, scale, h, w):
         np.testing.assert_allclose(ours, autodiff, atol=1e-9)
 
 
+@settings(max_examples=30)
+@given(names, scales, st.booleans(), sides, sides)
+def test_numpy_arrays_stay_on_the_host_with_the_same_result(name, scale, reference, h, w):
+    with jax.enable_x64(True):
+        operator = make(name, scale, reference)
+        rng = np.random.default_rng(h * 7 + w)
+        x, y = rng.uniform(0, 255, (2, h * scale, w * scale, 3)), rng.uniform(0, 255, (2, h, w, 3))
+
+        def results(x, y):
+            return {
+                "forward": operator.forward(x),
+                "adjoint": operator.adjoint(y),
+                "upsample": operator.upsample(y),
+                "gradient": operator.gradient(x, y),
+                "initial": operator.initial(y),
+            }
+
+        host, device = results(x, y), jax.jit(results)(x, y)
+        for method, array in host.items():
+            assert isinstance(array, np.ndarray), method
+            np.testing.assert_allclose(array, device[method], atol=1e-9, err_msg=method)
+
+
 @settings(max_examples=15)
 @given(names, scales, st.booleans(), sides, sides)
 def test_initial_image_and_gradient_have_the_size_of_the_image(name, scale, reference, h, w):

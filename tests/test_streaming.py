@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 
@@ -71,6 +72,16 @@ def official_small():
     return isr.init_weights(isr.ModelConfig(features=8, iterations=2, scale=4), jax.random.key(3))
 
 
+@pytest.mark.parametrize("tile", [37, "auto"])
+def test_wide_networks_too(tile):
+    # 32 features or more take another path through the processor, see `winograd`.
+    config = isr.ModelConfig(features=32, depth=1, feedback_steps=2, iterations=2, scale=3)
+    weights = isr.init_weights(config, jax.random.key(4))
+    y = photo(19, 26)[0].astype(np.float32)
+    got = Streamer(weights, isr.Bicubic(3), tile=tile)(y).image
+    np.testing.assert_allclose(got, whole(weights, y, isr.Bicubic(3)), atol=0.01)
+
+
 def test_one_pixel_noise_and_trace(small):
     for shape in ((1, 1), (1, 5), (3, 1)):
         y = photo(*shape)[0].astype(np.float32)
@@ -87,32 +98,50 @@ def test_one_pixel_noise_and_trace(small):
     np.testing.assert_allclose(got.sigma, expected.sigma[0], rtol=1e-4)
 
 
-def test_fifty_sizes_share_a_few_programs(small):
-    # In a network of its own, so that no other test has compiled for it.
-    config = dataclasses.replace(small.config, features=5)
-    upscaler = Upscaler(isr.init_weights(config, jax.random.key(0)))
-    sizes = [(8 + 7 * i % 50, 5 + 11 * i % 45) for i in range(50)]
-    assert len(set(sizes)) == 50
-    windows = {upscaler._streamer.plan(2 * h, 2 * w).window for h, w in sizes}
-    assert len(windows) <= 9
-    upscaler(photo(4, 4)[0])  # what all sizes need: fused kernels
-
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one for every program that is compiled."""
     compiled = []
 
     def listen(event, duration, **_):
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    before = _residual._cache_size()
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        for size in sizes:
-            upscaler(photo(*size)[0])
+        yield compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_fifty_sizes_share_a_few_programs(small):
+    # In a network of its own, so that no other test has compiled for it.
+    config = dataclasses.replace(small.config, features=5)
+    weights = isr.init_weights(config, jax.random.key(0))
+    upscaler = Upscaler(weights)
+    sizes = [(8 + 7 * i % 50, 5 + 11 * i % 45) for i in range(50)]
+    assert len(set(sizes)) == 50
+    windows = {upscaler._streamer.plan(2 * h, 2 * w).window for h, w in sizes}
+    assert len(windows) <= 9
+    upscaler(photo(4, 4)[0])  # what all sizes need: fused kernels
+
+    before = _residual._cache_size()
+    with compilations() as compiled:
+        for size in sizes:
+            upscaler(photo(*size)[0])
     # The smallest window was there already, and nothing else was compiled.
     assert _residual._cache_size() - before == len(windows) - 1
     assert len(compiled) == len(windows) - 1
+
+    # The network does not depend on the operator, and no operator is compiled.
+    blur = isr.Blur(2, np.full((4, 4), 1 / 16, np.float32), reference=False)
+    for operator in (isr.Decimation(2), isr.Bicubic(2, reference=False), isr.Bilinear(2), blur):
+        upscaler = Upscaler(weights, operator=operator)
+        upscaler(photo(4, 4)[0])
+        with compilations() as compiled:
+            for size in sizes[:8]:
+                upscaler(photo(*size)[0])
+        assert not compiled, operator
 
 
 @given(st.integers(2, 900), st.integers(2, 900), st.sampled_from([32, 100, 512, 2**31]))
