@@ -5,11 +5,14 @@
 The official configuration (depth 5, 4 feedback steps, K = 10) on one image, with the same weights,
 image and number of threads. PyTorch is `convert.torch_model`, eager and with `torch.compile`. Each
 variant lives in a process of its own, so that the peak memory is its own, and runs only when it is
-its turn. Speed is the ratio of the medians. Prints a Markdown table.
+its turn. Speed is the ratio of the medians. "programs" are those that XLA compiles for the first
+image, small ones on the way included. A product of two large matrices takes turns too, as the
+measure of what the processor can do. Prints a Markdown table.
 """
 
 import dataclasses
 import datetime
+import json
 import os
 import platform
 import resource
@@ -22,6 +25,7 @@ from importlib.metadata import version
 import numpy as np
 import tyro
 
+COMPILED = "backend_compile_duration"
 VARIANTS = ("jax", "jax_tiled", "jax_bfloat16", "torch", "torch_channels_last", "torch_compile")
 
 
@@ -54,6 +58,15 @@ def jax_runner(config: Benchmark, variant: str):
     return Upscaler(weights, dtype=dtype, tile=tile)
 
 
+def matmul_runner():
+    """A function that multiplies two matrices of 2048 x 2048 with JAX."""
+    import jax
+
+    a = jax.random.normal(jax.random.key(0), (2048, 2048))
+    product = jax.jit(lambda a: jax.numpy.dot(a, a, precision="highest"))
+    return lambda image: product(a).block_until_ready()
+
+
 def torch_runner(config: Benchmark, variant: str):
     """The same in PyTorch."""
     import jax
@@ -79,9 +92,19 @@ def torch_runner(config: Benchmark, variant: str):
 
 
 def work(config: Benchmark) -> None:
-    """Run the variant once for each line on standard input; report seconds, then memory."""
-    make = jax_runner if config.worker.startswith("jax") else torch_runner
-    run = make(config, config.worker)
+    """Run the variant once for each line on standard input; report seconds, then the rest."""
+    compiled = []
+    if config.worker == "matmul":
+        run = matmul_runner()
+    elif config.worker.startswith("jax"):
+        import jax
+
+        run = jax_runner(config, config.worker)
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, *_, **__: compiled.append(event) if event.endswith(COMPILED) else None
+        )
+    else:
+        run = torch_runner(config, config.worker)
     shape = (config.size, config.size, 3)
     image = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     for line in sys.stdin:
@@ -90,7 +113,8 @@ def work(config: Benchmark) -> None:
         start = time.perf_counter()
         run(image)
         print(time.perf_counter() - start, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"memory": memory, "programs": len(compiled)}), flush=True)
 
 
 def main(config: Benchmark) -> None:
@@ -106,39 +130,55 @@ def main(config: Benchmark) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for variant in config.variants
+        for variant in (*config.variants, "matmul")
     }
 
-    def ask(variant: str, what: str) -> float:
+    def ask(variant: str, what: str):
         workers[variant].stdin.write(what + "\n")
         workers[variant].stdin.flush()
-        return float(workers[variant].stdout.readline())
+        return json.loads(workers[variant].stdout.readline())
 
     first = {variant: ask(variant, "run") for variant in workers}
     seconds: dict[str, list[float]] = {variant: [] for variant in workers}
     for _ in range(config.rounds):
         for variant in workers:
             seconds[variant].append(ask(variant, "run"))
-    memory = {variant: ask(variant, "end") for variant in workers}
+    rest = {variant: ask(variant, "end") for variant in workers}
     median = {variant: statistics.median(times) for variant, times in seconds.items()}
     base = median.get("torch")
     pixels = (config.size * config.scale) ** 2
     print(f"{config.size}x{config.size} at x{config.scale}, K = 10, {config.rounds} rounds;")
     print(
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores, "
         f"Python {platform.python_version()}, jax {version('jax')}, torch {version('torch')}, "
         f"{datetime.date.today()}"
     )
-    print("\n| variant | seconds (range) | speed against PyTorch | compile, s | peak memory, MB |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for variant, times in seconds.items():
+    print("\n| variant | seconds (range) | speed | compile, s | programs | peak memory, MB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for variant in config.variants:
+        times = seconds[variant]
         ratio = f"{base / median[variant]:.2f}" if base else ""
         spread = f"{median[variant]:.2f} ({min(times):.2f} to {max(times):.2f})"
         compiling = max(first[variant] - median[variant], 0)
-        print(f"| {variant} | {spread} | {ratio} | {compiling:.1f} | {memory[variant]:.0f} |")
-    if "jax" in median:
-        # 30 MFLOP per high-resolution pixel, nearly all of them in the 3x3 convolutions.
-        print(f"\njax: {30e-3 * pixels / median['jax']:.0f} GFLOP/s")
+        programs = rest[variant]["programs"] or ""
+        memory = rest[variant]["memory"]
+        print(f"| {variant} | {spread} | {ratio} | {compiling:.1f} | {programs} | {memory:.0f} |")
+    # 30 MFLOP per high-resolution pixel, nearly all of them in the 3x3 convolutions.
+    peak = 2 * 2048**3 / median["matmul"] / 1e9
+    print(f"\nmatrix product: {peak:.0f} GFLOP/s")
+    for variant in config.variants:
+        rate = 30e-3 * pixels / median[variant]
+        print(f"{variant}: {rate:.0f} GFLOP/s of plain arithmetic, {rate / peak:.0%} of that")
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        return names[0]
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
