@@ -140,23 +140,51 @@ def inside(x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w i"]:
     return x
 
 
-# Traced once for all convolutions of a shape: half of the time that tracing takes.
-@functools.partial(jax.jit, static_argnames="precision", inline=True)
 def conv3x3_reflect(
-    x: Float[Array, "n h w i"],
-    kernel: Float[Array, "3 3 i o"],
-    precision: Any = None,
-    size: Size = None,
+    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
 ) -> Float[Array, "n h w o"]:
     """3x3 correlation of the image reflected at its borders; sides of at least 2.
 
-    Equal to padding by reflection first, but without that copy: only the outermost rows and columns
+    Equal to padding by reflection first, but without that copy: the reflected row above the image
+    is row 1, it feeds output row 0 alone, through kernel row 0, and so on around the image. These
+    small products are added to the zero-padded convolution.
+    """
+
+    def border(line, row_kernel):  # (n, l + 2, i) x (3, i, o) -> (n, l, o)
+        length = line.shape[1] - 2
+        shifts = jnp.concatenate([line[:, t : t + length] for t in range(3)], axis=-1)
+        return jnp.dot(shifts, row_kernel.reshape(-1, row_kernel.shape[-1]), precision=precision)
+
+    def reflected(line):
+        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)), mode="reflect")
+
+    def zero_padded(line):  # the corners belong to the rows
+        return jnp.pad(line, ((0, 0), (1, 1), (0, 0)))
+
+    out = conv(x, kernel, 1, precision)
+    out = out.at[:, 0].add(border(reflected(x[:, 1]), kernel[0]))
+    out = out.at[:, -1].add(border(reflected(x[:, -2]), kernel[2]))
+    out = out.at[:, :, 0].add(border(zero_padded(x[:, :, 1]), kernel[:, 0]))
+    return out.at[:, :, -1].add(border(zero_padded(x[:, :, -2]), kernel[:, 2]))
+
+
+# Traced once for all convolutions of a shape: half of the time that tracing takes.
+@functools.partial(jax.jit, static_argnames="precision", inline=True)
+def conv3x3_reflect_window(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "3 3 i o"],
+    size: tuple[Array, Array],
+    precision: Any = None,
+) -> Float[Array, "n h w o"]:
+    """`conv3x3_reflect` of an image of `size`, which fills only a part of x.
+
+    Only the outermost rows and columns
     of the result differ from those of the zero-padded convolution. They are computed by small
     products, from two lines each, as the third line that they see is the reflection of the second.
 
     Args:
-        size: where the image fills only a part of x, x[:, 2 : 2 + h, 2 : 2 + w], (h, w), which may
-            be traced: one compiled program then serves images of all sizes. x must be zero outside
+        size: (h, w) of the image x[:, 2 : 2 + h, 2 : 2 + w], which may be traced:
+            one compiled program then serves images of all sizes. x must be zero outside
             of it (see `inside`), and the result is of no meaning there.
     """
     extent = dict(zip((1, 2), _extent(x, size), strict=True))
@@ -187,7 +215,7 @@ def _reflected(line: Float[Array, "n l i"], ends: tuple[Any, Any]) -> Float[Arra
 def reflect_borders(
     x: Float[Array, "n H W i"], size: tuple[Array, Array], width: int
 ) -> Float[Array, "n H W i"]:
-    """Reflect the image of `size` in x (see `conv3x3_reflect`) by 1 or 2 pixels into what surrounds
+    """Reflect the image of `size` in x (see `conv3x3_reflect_window`) by 1 or 2 pixels into what surrounds
     it, without repeating the edge pixel.
     """
     for axis, (first, last) in enumerate(_extent(x, size), start=1):
@@ -210,7 +238,7 @@ class Conv(nn.Module):
     """A convolution with bias on fused weights.
 
     border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
-    only a part of x, see `conv3x3_reflect`.
+    only a part of x, see `conv3x3_reflect_window`.
     """
 
     size: int
@@ -229,7 +257,9 @@ class Conv(nn.Module):
         if self.border == "zero":
             return conv(inside(x, size), kernel, pad, self.precision) + bias
         if self.size == 3:
-            return conv3x3_reflect(inside(x, size), kernel, self.precision, size) + bias
+            if size is None:
+                return conv3x3_reflect(x, kernel, self.precision) + bias
+            return conv3x3_reflect_window(inside(x, size), kernel, size, self.precision) + bias
         if size is not None:
             return conv(reflect_borders(x, size, pad), kernel, pad, self.precision) + bias
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
@@ -280,7 +310,7 @@ class ResidualNetwork(nn.Module):
         h = self.compress(prelu(jnp.concatenate([h, h], axis=-1), self.slopes.astype(h.dtype)))
         first, *others = self.block
         h = first(h, size)
-        if self.is_initializing() or len(others) < 2:
+        if size is None or len(others) < 2:
             for block in others:
                 h = block(h, size)
             return h
@@ -291,7 +321,7 @@ class ResidualNetwork(nn.Module):
         return lax.scan(lambda h, k: (block.apply({"params": k}, h, size), None), h, kernels)[0]
 
     def __call__(self, z: Float[Array, "n h w c"], size: Size = None) -> Float[Array, "n h w c"]:
-        """r(z); of the image of `size` in z, see `conv3x3_reflect`, where that is given."""
+        """r(z); of the image of `size` in z, see `conv3x3_reflect_window`, where that is given."""
         h = self.encoder(z, size).astype(self.dtype or z.dtype)
         if self.is_initializing():
             h = self.feedback(h)

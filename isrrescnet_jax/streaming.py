@@ -3,7 +3,7 @@
 The picture stays on the host, in NumPy, where nothing is compiled for its size: the iterations of
 `unroll` need three float32 images besides the observation. Only the network runs on the device, in
 windows of a few shapes. A small picture has a window to itself, of which it fills a part (see
-`network.conv3x3_reflect`); a large one is cut into tiles with the halo that the network sees. The
+`network.conv3x3_reflect_window`); a large one is cut into tiles with the halo that it sees. The
 projection needs one norm, which is summed over the whole picture. The result does not depend on
 windows and tiles, but for rounding.
 """
