@@ -215,8 +215,9 @@ def _reflected(line: Float[Array, "n l i"], ends: tuple[Any, Any]) -> Float[Arra
 def reflect_borders(
     x: Float[Array, "n H W i"], size: tuple[Array, Array], width: int
 ) -> Float[Array, "n H W i"]:
-    """Reflect the image of `size` in x (see `conv3x3_reflect_window`) by 1 or 2 pixels into what surrounds
-    it, without repeating the edge pixel.
+    """Reflect the image of `size` in x (see `conv3x3_reflect_window`) by `width` pixels, 1 or 2.
+
+    What surrounds it is overwritten; the edge pixel is not repeated.
     """
     for axis, (first, last) in enumerate(_extent(x, size), start=1):
         for m in range(1, width + 1):
