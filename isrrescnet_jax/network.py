@@ -123,10 +123,8 @@ conv.defvjp(_conv_forward, _conv_backward)
 MARGIN = 2  # pixels around the image in a window, what the 5x5 convolutions need
 
 
-def _extent(x: Float[Array, "n h w i"], size: Size) -> list[tuple[Any, Any]]:
-    """First and last row, first and last column of the image in x."""
-    if size is None:
-        return [(0, x.shape[1] - 1), (0, x.shape[2] - 1)]
+def _extent(size: tuple[Array, Array]) -> list[tuple[Any, Any]]:
+    """First and last row, first and last column of the image in a window."""
     return [(MARGIN, MARGIN + length - 1) for length in size]
 
 
@@ -134,7 +132,7 @@ def inside(x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w i"]:
     """x, but zero outside of the image of `size`."""
     if size is None:
         return x
-    for axis, (first, last) in enumerate(_extent(x, size), start=1):
+    for axis, (first, last) in enumerate(_extent(size), start=1):
         index = lax.broadcasted_iota(jnp.int32, (1, *x.shape[1:3], 1), axis)
         x = jnp.where((index >= first) & (index <= last), x, 0)
     return x
@@ -178,16 +176,16 @@ def conv3x3_reflect_window(
 ) -> Float[Array, "n h w o"]:
     """`conv3x3_reflect` of an image of `size`, which fills only a part of x.
 
-    Only the outermost rows and columns
-    of the result differ from those of the zero-padded convolution. They are computed by small
-    products, from two lines each, as the third line that they see is the reflection of the second.
+    Only the outermost rows and columns of the result differ from those of the zero-padded
+    convolution. They are computed by small products, from two lines each, as the third line that
+    they see is the reflection of the second.
 
     Args:
-        size: (h, w) of the image x[:, 2 : 2 + h, 2 : 2 + w], which may be traced:
-            one compiled program then serves images of all sizes. x must be zero outside
-            of it (see `inside`), and the result is of no meaning there.
+        size: (h, w) of the image x[:, 2 : 2 + h, 2 : 2 + w], which may be traced: one compiled
+            program then serves images of all sizes. x must be zero outside of it (see `inside`),
+            and the result is of no meaning there.
     """
-    extent = dict(zip((1, 2), _extent(x, size), strict=True))
+    extent = dict(zip((1, 2), _extent(size), strict=True))
     out = conv(x, kernel, 1, precision)
     for axis, lines in ((1, kernel), (2, kernel.swapaxes(0, 1))):
         along = extent[3 - axis]
@@ -219,7 +217,7 @@ def reflect_borders(
 
     What surrounds it is overwritten; the edge pixel is not repeated.
     """
-    for axis, (first, last) in enumerate(_extent(x, size), start=1):
+    for axis, (first, last) in enumerate(_extent(size), start=1):
         for m in range(1, width + 1):
             before, after = (lax.dynamic_slice_in_dim(x, i, 1, axis) for i in (first + m, last - m))
             x = lax.dynamic_update_slice_in_dim(x, before, first - m, axis)
