@@ -65,8 +65,8 @@ def conv(
     On a CPU wide 3x3 kernels go through `winograd`, which takes half of the time, and the gradients
     are written out: XLA's CPU compiler brings only the convolutions outside of loops into its
     standard layout by itself; JAX's own gradients, inside `lax.scan`, end in a generic loop nest
-    that is 20 times slower. Under differentiation the plain sum is taken: through many iterations
-    its gradients are closer to the reference's. The kernel's gradient is one matrix product,
+    that is 20 times slower. Under differentiation the plain sum is taken, with which the
+    golden gradients were checked. The kernel's gradient is one matrix product,
 
         dk[i, j] = sum_(y, x) image[y + i, x] g[y, x - j],
 

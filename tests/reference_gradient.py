@@ -34,8 +34,8 @@ def _centred_input_gradient(next_call, args, kwargs, context):
         linear = conv3x3_reflect(x, kernel)
     else:
         linear = x @ kernel[0, 0]
-    # What is added is exactly zero. Without the brackets float32 would round the value itself, and
-    # where that moves a PReLU across its kink the gradient jumps by a thousandth.
+    # What is added is exactly zero. Without the brackets float32 rounds the value itself, which put
+    # the gradient of gray_x2_bicubic off by 1.6e-3 instead of 1.5e-6 (from float64).
     return next_call(lax.stop_gradient(x)) + (linear - lax.stop_gradient(linear))
 
 
