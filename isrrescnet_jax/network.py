@@ -232,6 +232,12 @@ def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "
 # --- the network --------------------------------------------------------------------------------
 
 
+@functools.partial(nn.remat, prevent_cse=False)
+def _activated(conv, x, slopes):
+    """conv(prelu(x)), of which only x is kept for the way back: PReLU costs less than its memory."""
+    return conv(prelu(x, slopes.astype(x.dtype)))
+
+
 class Conv(nn.Module):
     """A convolution with bias on fused weights.
 
@@ -276,8 +282,11 @@ class ResidualBlock(nn.Module):
         r = x
         for j in (1, 2):
             slopes = self.param(f"slopes_{j}", nn.initializers.constant(0.1), (features,))
-            r = prelu(r, slopes.astype(x.dtype))
-            r = Conv(3, features, precision=self.precision, name=f"conv_{j}")(r, size)
+            conv = Conv(3, features, precision=self.precision, name=f"conv_{j}")
+            if size is None:
+                r = _activated(conv, r, slopes)
+            else:
+                r = conv(prelu(r, slopes.astype(x.dtype)), size)
         return x + r if self.identity else r
 
 
