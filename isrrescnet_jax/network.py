@@ -234,7 +234,7 @@ def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "
 
 @functools.partial(nn.remat, prevent_cse=False)
 def _activated(conv, x, slopes):
-    """conv(prelu(x)), of which only x is kept for the way back: PReLU costs less than its memory."""
+    """conv(prelu(x)), of which only x is kept for the way back: PReLU costs less than memory."""
     return conv(prelu(x, slopes.astype(x.dtype)))
 
 
