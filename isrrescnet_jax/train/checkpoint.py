@@ -10,6 +10,7 @@ moment leaves the one before it untouched.
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,12 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
+def absolute(folder: epath.PathLike) -> epath.Path:
+    """As Orbax wants it; the method of `epath` takes gs: for the name of a local folder."""
+    folder = epath.Path(folder)
+    return folder if "://" in os.fspath(folder) else folder.absolute()
+
+
 class Checkpoints:
     """The checkpoints of one run. Use it in a `with` block, which waits for the last to be written.
 
@@ -48,7 +55,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.PathLike, config: TrainConfig):
         self.config = config
-        self.folder = epath.Path(workdir).absolute() / "checkpoints"
+        self.folder = absolute(workdir) / "checkpoints"
         policies = [LatestN(config.keep)]
         policies.append(BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
