@@ -8,16 +8,16 @@ from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.train import TrainConfig
 
 config = TrainConfig(
-    model=ModelConfig(features=16, depth=2, feedback_steps=2, iterations=3, scale=2),
+    model=ModelConfig(features=16, depth=2, feedback_steps=2, iterations=1, scale=2),
     data=DataConfig(scale=2, patch=48, batch=8),
     backward="full",
-    steps=300,
+    steps=500,
     optimizer="amsgrad",
     learning_rate=3e-3,
     schedule="cosine",
     warmup_steps=20,
     ema_decay=0.99,
     log_every=20,
-    validate_every=100,
+    validate_every=250,
     checkpoint_every=100,
 )
