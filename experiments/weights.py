@@ -5,15 +5,22 @@
     export XLA_FLAGS=--xla_force_host_platform_device_count=2
     export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
     options="--data train/ --data.skip-bad --data.patch 96 --data.batch 2 --curriculum 0 1 \\
-        --backward full --precision highest --optimizer adam --learning-rate 1e-3 \\
-        --schedule cosine --ema-decay 0.98"
+        --backward full --precision highest --optimizer adam --schedule cosine --ema-decay 0.98"
     isrrescnet train experiments/x3.py --workdir runs/x3 --init start.safetensors \\
-        --steps 1200 --warmup-steps 50 $options
+        --steps 1200 --warmup-steps 50 --learning-rate 1e-3 $options
     isrrescnet train experiments/x4.py --workdir runs/x4 --init runs/x3/weights.safetensors \\
-        --steps 520 --warmup-steps 20 $options
+        --steps 520 --warmup-steps 20 --learning-rate 1e-3 $options
     isrrescnet train experiments/x2.py --workdir runs/x2 --init runs/x3/weights.safetensors \\
-        --steps 520 --warmup-steps 20 $options
+        --steps 520 --warmup-steps 20 --learning-rate 1e-3 $options
     python -m experiments.weights finish runs/x3/weights.safetensors x3.safetensors --about "..."
+
+and so for x2 and x4; then, for x4 alone, once more from there:
+
+    python -m experiments.weights crops kodak/ crops/
+    isrrescnet train experiments/x4.py --workdir runs/x4b --init x4.safetensors \\
+        --model.iterations 1 --steps 480 --warmup-steps 20 --learning-rate 7e-4 $options \\
+        --validation crops/ --validate-every 80
+    python -m experiments.weights curve runs/x4b examples/validation_x4.png
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
@@ -104,10 +111,33 @@ class Crops:
             image.crop((left, top, left + self.side, top + self.side)).save(self.target / path.name)
 
 
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Draw the validation PSNR of a run."""
+
+    source: Positional[Path]
+    """WORKDIR of the run."""
+    target: Positional[Path]
+    """Picture to write."""
+
+    def run(self) -> None:
+        """Draw it."""
+        from matplotlib.figure import Figure
+
+        lines = map(json.loads, (self.source / "metrics.jsonl").read_text().splitlines())
+        points = [(a["step"], a["validation_psnr"]) for a in lines if "validation_psnr" in a]
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel="PSNR on Y, dB")
+        axes.plot(*zip(*points, strict=True), marker="o")
+        axes.grid(alpha=0.3)
+        figure.savefig(self.target, dpi=120)
+
+
 if __name__ == "__main__":
     command = tyro.cli(
         Annotated[Start, subcommand("start")]
         | Annotated[Crops, subcommand("crops")]
+        | Annotated[Curve, subcommand("curve")]
         | Annotated[Finish, subcommand("finish")],
         description=__doc__,
     )

@@ -351,6 +351,7 @@ def fuse(network: dict[str, Any]) -> dict[str, Any]:
 
     |v| runs over all axes but the output channel; in the decoder, over all but the *input* channel
     (PyTorch normalises a transposed convolution along its first axis). Salimans & Kingma, 2016.
+    NumPy arrays give NumPy arrays.
     """
 
     def fused(name, node):
@@ -360,7 +361,8 @@ def fuse(network: dict[str, Any]) -> dict[str, Any]:
             return {key: fused(key, value) for key, value in node.items()}
         v, g = node["v"], node["g"]
         axes, length = ((0, 1, 3), g[:, None]) if name == "decoder" else ((0, 1, 2), g)
-        norm = jnp.sqrt(jnp.sum(jnp.square(v), axes, keepdims=True))
+        array = v.__array_namespace__()  # NumPy's functions or JAX's
+        norm = array.sqrt(array.sum(array.square(v), axis=axes, keepdims=True))
         return {"kernel": v * (length / norm), "bias": node["bias"]}
 
     return fused("", network)

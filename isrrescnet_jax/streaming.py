@@ -136,11 +136,6 @@ def _residual(config: ModelConfig, dtype: Any, kernels: Any, window: Any, size: 
 
 
 @jax.jit
-def _fuse(network: Any) -> Any:
-    return fuse(network)
-
-
-@jax.jit
 def _gradient(operator: Any, v: Any, y: Any) -> Any:
     return operator.gradient(v, y)
 
@@ -179,8 +174,8 @@ class Streamer:
     @functools.cached_property
     def kernels(self) -> Any:
         """Fused, on the device; once."""
-        device = self.device or jax.devices()[0]
-        return _fuse(jax.device_put(self.weights.params["network"], device))
+        network = jax.tree.map(np.asarray, self.weights.params["network"])
+        return jax.device_put(fuse(network), self.device or jax.devices()[0])
 
     @functools.cached_property
     def schedule(self) -> tuple[np.ndarray, np.ndarray]:
