@@ -175,7 +175,7 @@ class Streamer:
     def kernels(self) -> Any:
         """Fused, on the device; once."""
         network = jax.tree.map(np.asarray, self.weights.params["network"])
-        return jax.device_put(fuse(network), self.device or jax.devices()[0])
+        return jax.device_put(fuse(network), self.device or jax.local_devices()[0])
 
     @functools.cached_property
     def schedule(self) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +196,7 @@ class Streamer:
         """
         config, tile = self.weights.config, self.tile
         if tile == "auto":
-            device = self.device or jax.devices()[0]
+            device = self.device or jax.local_devices()[0]
             memory = free_memory(device) if self.max_memory is None else self.max_memory
             images = self.host_bytes(height, width) if device.platform == "cpu" else 0
             tile = choose_tile(config, memory, self.dtype, images)

@@ -102,8 +102,7 @@ def test_shard_map(files, one_device, tmp_path):
     assert worst_difference(tmp_path, one_device) < 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
+@pytest.mark.parametrize("strategy", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
 def test_two_processes_with_two_devices_each(files, one_device, tmp_path, strategy):
     outputs = finish(*two_processes(files, tmp_path, "--strategy", strategy))
     assert worst_difference(tmp_path, one_device) < 1e-5
