@@ -285,7 +285,7 @@ class ResidualBlock(nn.Module):
             conv = Conv(3, features, precision=self.precision, name=f"conv_{j}")
             if size is None:
                 r = _activated(conv, r, slopes)
-            else:
+            else:  # windows are not differentiated: nothing to keep, and less to trace
                 r = conv(prelu(r, slopes.astype(x.dtype)), size)
         return x + r if self.identity else r
 
