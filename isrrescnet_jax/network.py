@@ -171,9 +171,11 @@ def conv3x3_reflect_window(
     x: Float[Array, "n h w i"],
     kernel: Float[Array, "3 3 i o"],
     size: tuple[Array, Array],
+    bias: Float[Array, " o"],
+    identity: Float[Array, "n h w o"] | None = None,
     precision: Any = None,
 ) -> Float[Array, "n h w o"]:
-    """`conv3x3_reflect` of an image of `size`, which fills only a part of x.
+    """`conv3x3_reflect` of an image of `size`, which fills only a part of x, + bias + identity.
 
     Only the outermost rows and columns of the result differ from those of the zero-padded
     convolution. They are computed by small products, from two lines each, as the third line that
@@ -183,9 +185,13 @@ def conv3x3_reflect_window(
         size: (h, w) of the image x[:, 2 : 2 + h, 2 : 2 + w], which may be traced: one compiled
             program then serves images of all sizes. x must be zero outside of it (see `inside`),
             and the result is of no meaning there.
+        identity: added here and not behind, as XLA fuses nothing with an array that is written to
+            in part: another addition would read and write all features once more.
     """
     extent = dict(zip((1, 2), _extent(size), strict=True))
-    out = conv(x, kernel, 1, precision)
+    out = conv(x, kernel, 1, precision) + bias
+    if identity is not None:
+        out = out + identity
     for axis, lines in ((1, kernel), (2, kernel.swapaxes(0, 1))):
         along = extent[3 - axis]
         weights = jnp.concatenate([lines[1], lines[0] + lines[2]]).reshape(-1, kernel.shape[-1])
@@ -195,7 +201,9 @@ def conv3x3_reflect_window(
                 line = jnp.squeeze(lax.dynamic_slice_in_dim(x, index, 1, axis), axis)
                 line = _reflected(jnp.pad(line, ((0, 0), (1, 1), (0, 0))), along)
                 shifts += [line[:, t : t + x.shape[3 - axis]] for t in range(3)]
-            new = jnp.dot(jnp.concatenate(shifts, axis=-1), weights, precision=precision)
+            new = jnp.dot(jnp.concatenate(shifts, axis=-1), weights, precision=precision) + bias
+            if identity is not None:
+                new = new + jnp.squeeze(lax.dynamic_slice_in_dim(identity, edge, 1, axis), axis)
             # Written, not added to: XLA would copy all of `out` to read from it.
             out = lax.dynamic_update_slice_in_dim(out, jnp.expand_dims(new, axis), edge, axis)
     return out
@@ -242,7 +250,7 @@ class Conv(nn.Module):
     """A convolution with bias on fused weights.
 
     border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
-    only a part of x, see `conv3x3_reflect_window`.
+    only a part of x, and a 3x3 convolution adds `identity`; see `conv3x3_reflect_window`.
     """
 
     size: int
@@ -251,23 +259,53 @@ class Conv(nn.Module):
     precision: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w i"], size: Size = None) -> Float[Array, "n h w o"]:
+    def __call__(
+        self,
+        x: Float[Array, "n h w i"],
+        size: Size = None,
+        identity: Float[Array, "n h w o"] | None = None,
+    ) -> Float[Array, "n h w o"]:
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
         pad = self.size // 2
-        if self.size == 1:
-            return jnp.dot(x, kernel[0, 0], precision=self.precision) + bias
         if self.border == "zero":
             return conv(inside(x, size), kernel, pad, self.precision) + bias
         if self.size == 3:
             if size is None:
                 return conv3x3_reflect(x, kernel, self.precision) + bias
-            return conv3x3_reflect_window(inside(x, size), kernel, size, self.precision) + bias
+            x = inside(x, size)
+            return conv3x3_reflect_window(x, kernel, size, bias, identity, precision=self.precision)
         if size is not None:
             return conv(reflect_borders(x, size, pad), kernel, pad, self.precision) + bias
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         return conv(x, kernel, 0, self.precision) + bias
+
+
+class Compress(nn.Module):
+    """1x1 convolution of PReLU([h, h]), without making [h, h].
+
+    The reference concatenates h with a memory that always equals h. With PReLU_s(h) =
+    s h + (1 - s) max(h, 0), and W1, s1 and W2, s2 for the halves:
+
+        (s1 W1 + s2 W2) h + ((1 - s1) W1 + (1 - s2) W2) max(h, 0) + bias
+    """
+
+    precision: Any = None
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "n h w f"], slopes: Float[Array, " 2f"]
+    ) -> Float[Array, "n h w f"]:
+        f = h.shape[-1]
+        kernel = self.param("kernel", nn.initializers.he_normal(), (1, 1, 2 * f, f))
+        bias = self.param("bias", nn.initializers.zeros, (f,)).astype(h.dtype)
+        always = slopes[:, None] * kernel[0, 0]
+        positive = kernel[0, 0] - always
+        always, positive = ((m[:f] + m[f:]).astype(h.dtype) for m in (always, positive))
+        linear = jnp.dot(h, always, precision=self.precision)
+        # Not jnp.maximum, whose derivative at 0 is a half: PReLU's there is the slope.
+        return linear + jnp.dot(jnp.where(h > 0, h, 0), positive, precision=self.precision) + bias
 
 
 class ResidualBlock(nn.Module):
@@ -286,8 +324,9 @@ class ResidualBlock(nn.Module):
             if size is None:
                 r = _activated(conv, r, slopes)
             else:  # windows are not differentiated: nothing to keep, and less to trace
-                r = conv(prelu(r, slopes.astype(x.dtype)), size)
-        return x + r if self.identity else r
+                identity = x if self.identity and j == 2 else None
+                r = conv(prelu(r, slopes.astype(x.dtype)), size, identity)
+        return x + r if self.identity and size is None else r
 
 
 class ResidualNetwork(nn.Module):
@@ -307,14 +346,14 @@ class ResidualNetwork(nn.Module):
         f, p = self.config.features, self.precision
         self.encoder = Conv(5, f, precision=p)
         self.slopes = self.param("slopes", nn.initializers.constant(0.1), (2 * f,))
-        self.compress = Conv(1, f, precision=p)
+        self.compress = Compress(p)
         self.block = [ResidualBlock(i > 0, p) for i in range(self.config.depth)]
         # In PyTorch a transposed convolution: this kernel is its kernel, flipped and transposed.
         self.decoder = Conv(5, self.config.channels, "zero", precision=p)
 
     def feedback(self, h: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
-        """One feedback step. The reference concatenates h with a memory that always equals h."""
-        h = self.compress(prelu(jnp.concatenate([h, h], axis=-1), self.slopes.astype(h.dtype)))
+        """One feedback step."""
+        h = self.compress(h, self.slopes)
         first, *others = self.block
         h = first(h, size)
         if size is None or len(others) < 2:
@@ -325,7 +364,14 @@ class ResidualNetwork(nn.Module):
         kernels = [block.variables["params"] for block in others]
         kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
         block = ResidualBlock(True, self.precision, parent=None)
-        return lax.scan(lambda h, k: (block.apply({"params": k}, h, size), None), h, kernels)[0]
+
+        def step(h, chosen):
+            # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
+            # and take it again for each.
+            choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
+            return block.apply({"params": jax.tree.map(choose, kernels)}, h, size), None
+
+        return lax.scan(step, h, np.eye(len(others), dtype=np.float32))[0]
 
     def __call__(self, z: Float[Array, "n h w c"], size: Size = None) -> Float[Array, "n h w c"]:
         """r(z); of the image of `size` in z, see `conv3x3_reflect_window`, where that is given."""
