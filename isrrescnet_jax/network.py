@@ -379,13 +379,11 @@ class ResidualNetwork(nn.Module):
         if self.is_initializing():
             h = self.feedback(h)
         else:
-            step = nn.scan(
-                lambda network, h, _: (network.feedback(h, size), None),
-                variable_broadcast="params",
-                split_rngs={"params": False},
-                length=self.config.feedback_steps,
-            )
-            h, _ = step(self, h, None)
+            # Not `nn.scan`, which traces its body twice.
+            network, variables = self.clone(parent=None), self.variables
+            feedback = functools.partial(network.apply, variables, size=size, method="feedback")
+            steps = self.config.feedback_steps
+            h, _ = lax.scan(lambda h, _: (feedback(h), None), h, length=steps)
         return self.decoder(h.astype(z.dtype), size)
 
 
