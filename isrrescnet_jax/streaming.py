@@ -3,9 +3,10 @@
 The picture stays on the host, in NumPy, where nothing is compiled for its size: the iterations of
 `unroll` need three float32 images besides the observation. Only the network runs on the device, in
 windows of a few shapes. A small picture has a window to itself, of which it fills a part (see
-`network.conv3x3_reflect_window`); a large one is cut into tiles with the halo that it sees. The
+`network.conv3x3_reflect_window`); a large one is cut into tiles with the halo that it sees. An
+upright picture goes through the programs of those that lie, turned, as the kernels then are. The
 projection needs one norm, which is summed over the whole picture. The result does not depend on
-windows and tiles, but for rounding.
+windows, tiles and turning, but for rounding.
 """
 
 import dataclasses
@@ -27,8 +28,9 @@ from .tiling import window_starts
 from .unroll import Solution, schedule
 from .weights import Weights
 
-# Sides of windows: at most 1.5 times what a picture needs, beyond the smallest.
-SIDES = (68, 100, 132, 196, 260, 388, 604, 900, 1348, 2020, 3028, 4540)
+# Sides of windows: at most 1.5 times what a picture needs, where that is more than an instant's
+# work. The shorter side is at least half of the longer, or there would be a program for each pair.
+SIDES = (68, 132, 196, 260, 388, 604, 900, 1348, 2020, 3028, 4540)
 # Float32 images of the picture's size that an iteration needs: x_k, the next z and a residual.
 IMAGES = 3
 
@@ -66,21 +68,20 @@ def plan(height: int, width: int, halo: int, tile: int) -> Plan:
             part, starts, tiles = length, [0], [0]
         else:
             part, starts, tiles = window_starts(length, tile, halo)
-        side = part + 2 * MARGIN
-        largest = tile + 2 * (halo + MARGIN)
-        fitting = [s for s in SIDES if side <= s <= largest]
-        window = fitting[0] if len(starts) == 1 and fitting else max(largest, side)
-        # Whole groups of rows, see `winograd`.
-        return (
-            window + -window % winograd.ROWS,
-            part,
-            min(tile, length),
-            list(zip(starts, tiles, strict=True)),
-        )
+        side = part + 2 * MARGIN if len(starts) == 1 else largest
+        return side, part, min(tile, length), list(zip(starts, tiles, strict=True))
 
+    def window(side: int) -> int:
+        window = next((s for s in SIDES if side <= s <= largest), max(largest, side))
+        return window + -window % winograd.ROWS  # whole groups of rows
+
+    largest = tile + 2 * (halo + MARGIN)
     (h, part_h, tile_h, rows), (w, part_w, tile_w, columns) = axis(height), axis(width)
+    longer = window(max(h, w))
+    shorter = window(max(min(h, w), longer // 2))
+    shape = (shorter, longer) if h <= w else (longer, shorter)
     places = tuple(((int(a), int(c)), (int(b), int(d))) for a, b in rows for c, d in columns)
-    return Plan((h, w), (tile_h, tile_w), (part_h, part_w), places)
+    return Plan(shape, (tile_h, tile_w), (part_h, part_w), places)
 
 
 def footprint(config: ModelConfig, side: int, dtype: Any = None) -> int:
@@ -172,10 +173,11 @@ class Streamer:
     device: Any = None
 
     @functools.cached_property
-    def kernels(self) -> Any:
-        """Fused, on the device; once."""
-        network = jax.tree.map(np.asarray, self.weights.params["network"])
-        return jax.device_put(fuse(network), self.device or jax.local_devices()[0])
+    def kernels(self) -> tuple[Any, Any]:
+        """Fused, on the device, once: for lying pictures, and for upright ones, turned."""
+        kernels = fuse(jax.tree.map(np.asarray, self.weights.params["network"]))
+        turned = jax.tree.map(lambda k: k.swapaxes(0, 1) if k.ndim == 4 else k, kernels)
+        return jax.device_put((kernels, turned), self.device or jax.local_devices()[0])
 
     @functools.cached_property
     def schedule(self) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +213,10 @@ class Streamer:
         self, z: Float[np.ndarray, "H W c"], out: Float[np.ndarray, "H W c"]
     ) -> Float[np.ndarray, "H W c"]:
         """The network's r(z), written into `out`."""
+        result, upright = out, z.shape[0] > z.shape[1]
+        if upright:
+            z, out = z.swapaxes(0, 1), out.swapaxes(0, 1)
+        kernels = self.kernels[upright]
         p = self.plan(*z.shape[:2])
         (height, width), (tile_h, tile_w) = p.part, p.tile
         size = (np.int32(height), np.int32(width))
@@ -222,7 +228,7 @@ class Streamer:
                 inside = np.s_[0, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
                 window[inside] = z[y : y + height, x : x + width]
                 window = jax.device_put(window, self.device)
-                yield part, tile, _residual(self.network, self.dtype, self.kernels, window, size)
+                yield part, tile, _residual(self.network, self.dtype, kernels, window, size)
 
         def finish(part: Size, tile: Size, r: jax.Array) -> None:
             (top, left), (y, x) = part, tile
@@ -238,7 +244,7 @@ class Streamer:
                 finish(*previous)
             previous = current
         finish(*previous)
-        return out
+        return result
 
     def _on_host(self, method: str, *arrays: np.ndarray) -> np.ndarray:
         arrays = tuple(a[None] for a in arrays)
