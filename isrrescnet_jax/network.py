@@ -37,11 +37,15 @@ def _direct(x, kernel, padding, precision):
     )
 
 
-def _on_cpu(x, kernel, padding, precision):
+def _suits_winograd(dtype, shape, padding):
     # With fewer features its sums take longer than the products that it saves. float64 is for
     # comparisons, and there XLA has no fast correlation along rows.
-    wide = min(kernel.shape[2:]) >= 32 and x.dtype != jnp.float64
-    if wide and (kernel.shape[0], padding) == (3, 1):
+    wide = min(shape[2:]) >= 32 and dtype != jnp.float64
+    return wide and (shape[0], padding) == (3, 1)
+
+
+def _on_cpu(x, kernel, padding, precision):
+    if _suits_winograd(x.dtype, kernel.shape, padding):
         return winograd.correlate(x, kernel)
     return _direct(x, kernel, padding, precision)
 
@@ -65,7 +69,7 @@ def conv(
     On a CPU wide 3x3 kernels go through `winograd`, which takes half of the time, and the gradients
     are written out: XLA's CPU compiler brings only the convolutions outside of loops into its
     standard layout by itself; JAX's own gradients, inside `lax.scan`, end in a generic loop nest
-    that is 20 times slower. The kernel's gradient is one matrix product,
+    that is 20 times slower. Where `winograd` does not take it the kernel's gradient is one product,
 
         dk[i, j] = sum_(y, x) image[y + i, x] g[y, x - j],
 
@@ -108,6 +112,8 @@ def _conv_backward(padding, precision, saved, g):
     def standard_layout(x, kernel, g):
         flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
         dx = _on_cpu(g, flipped, kernel.shape[0] - 1 - padding, precision)
+        if _suits_winograd(x.dtype, kernel.shape, padding):
+            return dx, winograd.kernel_gradient(x, g).astype(kernel.dtype)
         return dx, _kernel_gradient(x, g, kernel.shape[0], padding, precision)
 
     def native(x, kernel, g):

@@ -6,6 +6,9 @@ products instead of twelve, and each product is a correlation along a row. (Wino
 complexity of computations", 1980; Lavin & Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016.)
 
+The gradient of the kernel is the transpose of this: G^T of the sums over all groups of
+(A y) x (B^T d), again with half of the products.
+
 The polynomials behind it are evaluated at 0, +-1/sqrt(2), +-sqrt(2) and infinity. With these points
 the result is as accurate in float32 as that of the plain sum (root mean square error 5.7e-7 and
 4.3e-7 of values of order one); with the usual 0, +-1, +-2 it has 1.5 times the error.
@@ -105,3 +108,37 @@ def correlate(
     # Each of the four is made in one go, and copied to its place whole.
     y = jnp.stack(lax.optimization_barrier(rows), axis=2)
     return y.reshape(*whole.shape[:3], -1)[:, : x.shape[1]]
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w i"], g: Float[Array, "n h w o"]
+) -> Float[Array, "3 3 i o"]:
+    """The gradient of sum(g * correlate(x, kernel)) for the kernel.
+
+    In strips of rows, which stay in the cache; each is one batch of matrix products, with the three
+    shifts along a row stacked in the channels of x.
+    """
+    x, g = _whole(x), _whole(g)
+    n, h, w, inputs = x.shape
+    count = h // ROWS
+    groups = max(
+        d for d in range(1, count + 1) if count % d == 0 and (d * ROWS * w <= 4096 or d == 1)
+    )
+    x = jnp.pad(x, ((0, 0), (1, ROWS - 1), (1, 1), (0, 0)))
+
+    def strip(total, index):
+        corner = (index // (count // groups), index % (count // groups) * groups * ROWS, 0, 0)
+        d = lax.dynamic_slice(x, corner, (1, (groups + 1) * ROWS, w + 2, inputs))
+        rows = _split(d)
+        d = jnp.stack(_sums(_BT, [a[:, :-1] for a in rows] + [a[:, 1:] for a in rows[:2]]))
+        d = jnp.concatenate([d[:, :, :, j : j + w] for j in range(3)], axis=-1)
+        y = lax.dynamic_slice(g, corner, (1, groups * ROWS, w, g.shape[-1]))
+        y = jnp.stack(_sums(_AT.T, _split(y)))
+        d, y = (a.reshape(len(_BT), -1, a.shape[-1]) for a in (d, y))
+        over = (((1,), (1,)), ((0,), (0,)))
+        return total + lax.dot_general(d, y, over, precision="highest"), None
+
+    total = jnp.zeros((len(_BT), 3 * inputs, g.shape[-1]), x.dtype)
+    total, _ = lax.scan(strip, total, jnp.arange(n * (count // groups)))
+    total = total.reshape(len(_BT), 3, inputs, -1)
+    return jnp.einsum("ti,tjcd->ijcd", _G.astype(x.dtype), total, precision="highest")

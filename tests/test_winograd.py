@@ -42,6 +42,32 @@ def test_correlates_like_scipy(h, w):
     np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
+def plain_kernel_gradient(x, g):
+    x = np.pad(x.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    h, w = g.shape[1:3]
+    rows = [
+        [np.einsum("nhwi,nhwo->io", x[:, i : i + h, j : j + w], g) for j in range(3)]
+        for i in range(3)
+    ]
+    return np.array(rows)
+
+
+@given(sides, sides)
+def test_the_kernel_gradient(h, w):
+    x, _ = drawn(h, w)
+    g, _ = drawn(h, w, i=4)
+    ours = jax.jit(winograd.kernel_gradient)(x, g)
+    np.testing.assert_allclose(ours, plain_kernel_gradient(x, g), atol=5e-5)
+
+
+def test_the_kernel_gradient_in_strips():
+    x, _ = drawn(22, 500)
+    g, _ = drawn(22, 500, i=4)
+    expected = plain_kernel_gradient(x, g)
+    ours = jax.jit(winograd.kernel_gradient)(x, g)
+    np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max() + 1e-3)
+
+
 def test_is_as_accurate_as_the_plain_sum():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 40, 40, 64)).astype(np.float32)
