@@ -148,8 +148,8 @@ def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             left = equation.invars[0].aval.shape
             depth = np.prod([left[axis] for axis in contracted])
             total += 2 * equation.outvars[0].aval.size * depth
-        elif name == "cond":  # the platforms' ways to do the same; some hold what is not used
-            total += min(count_flops(branch.jaxpr) for branch in params["branches"])
+        elif name == "cond":  # the platforms' ways to do the same: first that of CPUs
+            total += count_flops(params["branches"][-1].jaxpr)
         else:
             inner = jax.tree.leaves(params, is_leaf=_is_jaxpr)
             inner = [getattr(j, "jaxpr", j) for j in inner if _is_jaxpr(j)]

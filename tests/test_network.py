@@ -44,6 +44,27 @@ def test_conv3x3_reflect_equals_padding_first(h, w):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), ours, theirs)
 
 
+def test_other_platforms_compute_the_same(monkeypatch, x64):
+    x = jax.random.normal(jax.random.key(0), (2, 8, 9, 32), jnp.float64)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 32, 32), jnp.float64)
+
+    def check():
+        value = network.conv3x3_reflect(x, kernel)
+        return value, jax.grad(lambda *a: jnp.sum(network.conv3x3_reflect(*a) ** 2), (0, 1))(
+            x, kernel
+        )
+
+    on_cpu, taken = check(), []
+
+    def elsewhere(*args, default, **platforms):
+        taken.append(default)
+        return default(*args)
+
+    monkeypatch.setattr(network.lax, "platform_dependent", elsewhere)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), on_cpu)
+    assert taken
+
+
 def test_prelu_derivative_at_zero_is_the_slope():
     slopes = jnp.array([0.1, 0.3])
     grad = jax.grad(lambda x: network.prelu(x, slopes).sum())
