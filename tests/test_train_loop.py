@@ -192,6 +192,11 @@ def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
     tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
     weights = loop.initial_weights(tuned)
     jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
+    more = dataclasses.replace(config.model, iterations=config.model.iterations + 2)
+    longer = loop.initial_weights(dataclasses.replace(tuned, model=more))
+    for name in ("alpha", "w"):  # the last one is repeated
+        expected = [*start.params[name], *[start.params[name][-1]] * 2]
+        np.testing.assert_array_equal(longer.params[name], expected)
     with pytest.raises(ValueError, match="features is 8, not 4"):
         loop.initial_weights(
             dataclasses.replace(tuned, model=dataclasses.replace(config.model, features=4))

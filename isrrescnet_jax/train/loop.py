@@ -17,6 +17,7 @@ from .. import images, metrics
 from ..data import train_batches
 from ..degrade import degrade, modcrop
 from ..network import init_weights
+from ..unroll import schedule
 from ..upscale import Upscaler
 from ..weights import Weights, load_weights, save_weights
 from . import parallel
@@ -152,20 +153,26 @@ def fresh_weights(config: TrainConfig) -> Weights:
 
 
 def initial_weights(config: TrainConfig) -> Weights:
-    """The weights `config.init`, of any scale; fresh ones if it is None.
+    """The weights `config.init`, of any scale and number of iterations; fresh ones if it is None.
+
+    Iterations beyond theirs start with their last (alpha, w), as in `reconstruct`.
 
     Raises:
         ValueError: they are of another network.
     """
     if config.init is None:
         return fresh_weights(config)
-    weights = load_weights(config.init)
-    theirs = dataclasses.asdict(weights.config) | {"scale": config.model.scale}
-    ours = dataclasses.asdict(config.model)
-    different = [f"{k} is {theirs[k]}, not {ours[k]}" for k in ours if theirs[k] != ours[k]]
+    weights, model = load_weights(config.init), config.model
+    theirs, ours = dataclasses.asdict(weights.config), dataclasses.asdict(model)
+    different = [
+        f"{name} is {theirs[name]}, not {ours[name]}"
+        for name in ours
+        if name not in ("scale", "iterations") and theirs[name] != ours[name]
+    ]
     if different:
         raise ValueError(f"{config.init} does not fit the model: {', '.join(different)}")
-    return weights
+    alpha, w = schedule(weights, model.iterations)
+    return Weights(weights.params | {"alpha": alpha, "w": w}, model)
 
 
 # --- validation and samples -----------------------------------------------------------------------

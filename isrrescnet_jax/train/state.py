@@ -24,8 +24,8 @@ class TrainConfig:
     Attributes:
         model: the network; its scale must be given.
         data: what it is trained on, in which batches.
-        init: weights to start from: a shipped name or a .safetensors file, of any scale; fresh ones
-            if None.
+        init: weights to start from: a shipped name or a .safetensors file, of any scale and number
+            of iterations (further ones start like the last); fresh ones if None.
         seed: of fresh weights.
         steps: optimiser steps of the whole run.
         loss: l1 or charbonnier in grey levels, l2 in squared grey levels.
