@@ -14,13 +14,17 @@
         --steps 520 --warmup-steps 20 --learning-rate 1e-3 $options
     python -m experiments.weights finish runs/x3/weights.safetensors x3.safetensors --about "..."
 
-and so for x2 and x4; then, for x4 alone, once more from there:
+and so for x2 and x4. x4 alone went on from there with `--model.iterations 1 --steps 480
+--warmup-steps 20 --learning-rate 7e-4`. Then, with twice as many and smaller patches, each from the
+scale before:
 
     python -m experiments.weights crops kodak/ crops/
-    isrrescnet train experiments/x4.py --workdir runs/x4b --init x4.safetensors \\
-        --model.iterations 1 --steps 480 --warmup-steps 20 --learning-rate 7e-4 $options \\
-        --validation crops/ --validate-every 80
-    python -m experiments.weights curve runs/x4b examples/validation_x4.png
+    options="--data train/ --data.skip-bad --data.batch 4 --data.seed 11 --model.iterations 1 \\
+        --backward full --precision highest --optimizer adam --schedule cosine --warmup-steps 50 \\
+        --learning-rate 1e-3 --ema-decay 0.99 --validation crops/ --validate-every 200"
+    isrrescnet train experiments/x2.py --workdir runs/x2 --init x2.safetensors \\
+        --data.patch 64 --steps 2200 $options
+    python -m experiments.weights curve examples/validation.png runs/x2 runs/x3 runs/x4
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
@@ -83,9 +87,11 @@ class Finish:
         params = weights.params | {k: weights.params[k][:1] for k in ("alpha", "w")}
         config = dataclasses.replace(weights.config, iterations=1)
         figures = json.loads(metadata["figures"])
+        data = json.loads(metadata["training"])["data"]
         about = {
             "about": self.about,
-            "recipe": f"{figures['step']} steps of 2 patches of 96x96, see experiments/weights.py",
+            "recipe": f"{figures['step']} steps of {data['batch']} patches of {data['patch']}x"
+            f"{data['patch']} and what went before, see experiments/weights.py",
             "data": "T91, BSDS500 (train and test), 46 free photographs; see MODEL_CARD.md",
         }
         save_weights(Weights(params, config), self.target, about)
@@ -113,23 +119,27 @@ class Crops:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Draw the validation PSNR of a run."""
+    """Draw the validation PSNR of runs."""
 
-    source: Positional[Path]
-    """WORKDIR of the run."""
     target: Positional[Path]
     """Picture to write."""
+    runs: Positional[tuple[Path, ...]]
+    """Their WORKDIRs."""
 
     def run(self) -> None:
         """Draw it."""
         from matplotlib.figure import Figure
 
-        lines = map(json.loads, (self.source / "metrics.jsonl").read_text().splitlines())
-        points = [(a["step"], a["validation_psnr"]) for a in lines if "validation_psnr" in a]
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel="PSNR on Y, dB")
-        axes.plot(*zip(*points, strict=True), marker="o")
-        axes.grid(alpha=0.3)
+        figure = Figure(figsize=(3 * len(self.runs), 2.6), layout="constrained")
+        all_axes = figure.subplots(1, len(self.runs), squeeze=False)[0]
+        for axes, folder in zip(all_axes, self.runs, strict=True):
+            lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+            points = [(a["step"], a["validation_psnr"]) for a in lines if "validation_psnr" in a]
+            scale = json.loads((folder / "config.json").read_text())["model"]["scale"]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4)
+            axes.set(title=f"x{scale}", xlabel="step")
+            axes.grid(alpha=0.3)
+        all_axes[0].set_ylabel("PSNR on Y, dB")
         figure.savefig(self.target, dpi=120)
 
 
