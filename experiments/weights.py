@@ -14,24 +14,18 @@
         --steps 520 --warmup-steps 20 --learning-rate 1e-3 $options
     python -m experiments.weights finish runs/x3/weights.safetensors x3.safetensors --about "..."
 
-and so for x2 and x4; then, for x4 alone, once more from there:
+and so for x2 and x4; then with twice as many, smaller patches:
 
     python -m experiments.weights crops kodak/ crops/
-    isrrescnet train experiments/x4.py --workdir runs/x4b --init x4.safetensors \\
-        --model.iterations 1 --steps 480 --warmup-steps 20 --learning-rate 7e-4 $options \\
-        --validation crops/ --validate-every 80
-    python -m experiments.weights curve examples/validation_x4.png runs/x4b
-
-and for x2 and x3 with twice as many, smaller patches:
-
-    options="--data train/ --data.skip-bad --data.batch 4 --data.seed 11 --model.iterations 1 \\
+    options="--data train/ --data.skip-bad --data.batch 4 --model.iterations 1 \\
         --backward full --precision highest --optimizer adam --schedule cosine --warmup-steps 50 \\
-        --learning-rate 1e-3 --ema-decay 0.99 --validation crops/"
+        --learning-rate 1e-3 --ema-decay 0.99 --validation crops/ --validate-every 200"
     isrrescnet train experiments/x2.py --workdir runs/x2b --init x2.safetensors \\
-        --data.patch 64 --steps 2200 --validate-every 200 $options
+        --data.seed 11 --data.patch 64 --steps 2200 $options
     isrrescnet train experiments/x3.py --workdir runs/x3b --init runs/x2b/weights.safetensors \\
-        --data.patch 66 --steps 600 --validate-every 100 $options
-    python -m experiments.weights curve examples/validation.png runs/x2b runs/x3b
+        --data.seed 11 --data.patch 66 --steps 600 $options
+    isrrescnet train experiments/x4.py --workdir runs/x4c --init runs/x3b/weights.safetensors \\
+        --data.seed 21 --data.patch 64 --steps 2600 $options
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
