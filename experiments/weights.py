@@ -26,6 +26,10 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --data.seed 11 --data.patch 66 --steps 600 $options
     isrrescnet train experiments/x4.py --workdir runs/x4c --init runs/x3b/weights.safetensors \\
         --data.seed 21 --data.patch 64 --steps 2600 $options
+    isrrescnet train experiments/x3.py --workdir runs/x3d --init runs/x3b/weights.safetensors \\
+        --data.seed 22 --data.patch 66 --steps 1800 $options
+    isrrescnet train experiments/x2.py --workdir runs/x2d --init runs/x2b/weights.safetensors \\
+        --data.seed 23 --data.patch 64 --steps 1800 $options
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
