@@ -5,7 +5,7 @@ import gc
 _collecting = gc.isenabled()
 gc.disable()  # what JAX imports stays: to search it for garbage takes a tenth of a second
 try:
-    from .backward import Checkpointed, Full, Truncated
+    from .backward import Checkpointed, Full, Truncated, Window
     from .config import ModelConfig
     from .network import LearnedPrior, init_weights
     from .noise import noise_level
@@ -31,6 +31,7 @@ __all__ = [
     "Solution",
     "Truncated",
     "Weights",
+    "Window",
     "init_weights",
     "load_weights",
     "noise_level",

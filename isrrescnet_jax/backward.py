@@ -5,8 +5,9 @@ An object given as `backward=` has one method,
     run(step, context, carry, xs) -> (carry, outputs)
 
 with `step(context, carry, x) -> (carry, output)`, a pure function. Without differentiation it must
-equal `lax.scan` over xs. `context` holds all that the step depends on (operator, prior, data), so
-that an implementation with a derivative of its own (implicit, say) sees every input explicitly.
+equal `lax.scan` over xs (`Window`: over the first of them). `context` holds all that the step
+depends on (operator, prior, data), so that an implementation with a derivative of its own
+(implicit, say) sees every input explicitly.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import ArrayLike, Int
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -94,3 +96,53 @@ class Truncated:
         last_carries, last_outputs = lax.map(rerun, (starts, ends))
         outputs = jax.tree.map(lambda a, b: a.at[ends - 1].set(b), outputs, last_outputs)
         return jax.tree.map(lambda a: a[-1], last_carries), outputs
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Only the first `end` iterations are run, and gradients go through the last k2 of those.
+
+    The gradient of an image part of the way, at the cost of a forward pass and of k2 iterations
+    backwards; `end` may be traced and drawn at random, so that one program trains every iterate.
+    (With k2 = 1 and random ends: "progressive loss", Bansal et al., "End-to-end algorithm synthesis
+    with recurrent networks", NeurIPS 2022; at a fixed point: Jacobian-free backpropagation, Fung
+    et al., AAAI 2022.)
+
+    Attributes:
+        end: clipped to lie from 1 to the number of iterations.
+        k2: static, at least 1.
+    """
+
+    end: Int[ArrayLike, ""]
+    k2: int = dataclasses.field(default=1, metadata={"static": True})
+
+    def __post_init__(self):
+        if self.k2 < 1:
+            raise ValueError(f"k2 must be at least 1, not {self.k2}")
+
+    def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+        """A loop without derivatives, then `lax.scan`; keeps no iterates."""
+        frozen_context, carry, frozen_xs = lax.stop_gradient((context, carry, xs))
+        length = jax.tree.leaves(xs)[0].shape[0]
+        end = jnp.clip(self.end, 1, length)
+        start = jnp.maximum(end - self.k2, 0)
+
+        def at(xs, index):
+            return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), xs)
+
+        def forward(index, carry):
+            after, output = step(frozen_context, carry, at(frozen_xs, index))
+            if output is not None:
+                raise ValueError("Window keeps no iterates: call it with trace=False")
+            return after
+
+        carry = lax.stop_gradient(lax.fori_loop(0, start, forward, carry))
+
+        def advance(carry, offset):
+            index = start + offset
+            after, _ = step(context, carry, at(xs, index))
+            # A window cut short by the first iteration stands still at its end.
+            return jax.tree.map(lambda a, b: jnp.where(index < end, a, b), after, carry), None
+
+        return lax.scan(advance, carry, jnp.arange(self.k2))

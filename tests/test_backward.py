@@ -66,18 +66,54 @@ def test_truncation_rejects_nonsense():
         isr.Truncated(0, 5)
 
 
+def tail(context, carry, x):
+    return step(context, carry, x)[0], None
+
+
+@settings(max_examples=10)
+@given(st.integers(1, LENGTH), st.integers(1, 9))
+def test_window_equals_the_definition(end, k2):
+    def window(context, xs, end):
+        return isr.Window(end, k2).run(tail, context, START, xs)[0]
+
+    def loss(context, xs):
+        state = START
+        for k in range(end):
+            state, _ = step(context if k >= end - k2 else CONTEXT, state, xs[k])
+            if k < end - k2:
+                state = jax.lax.stop_gradient(state)
+        return state
+
+    ours = jax.jit(jax.value_and_grad(window, (0, 1)))(CONTEXT, XS, end)  # end is traced
+    close(ours, jax.jit(jax.value_and_grad(loss, (0, 1)))(CONTEXT, XS))
+
+
+def test_window_beyond_the_iterations_ends_with_them():
+    value, _ = isr.Window(99, 2).run(tail, CONTEXT, START, XS)
+    close(value, isr.Full().run(tail, CONTEXT, START, XS)[0])
+
+
+def test_window_says_what_it_cannot_do():
+    with pytest.raises(ValueError, match="k2 must be at least 1"):
+        isr.Window(3, 0)
+    with pytest.raises(ValueError, match="trace=False"):
+        isr.Window(3).run(step, CONTEXT, START, XS)
+
+
 def test_gradients_through_reconstruction_agree(small):
     lr = jnp.asarray(photo(8, 9, n=2), jnp.float32)
 
     def gradients(backward):
         def loss(weights):
-            return isr.reconstruct(weights, lr, backward=backward, trace=True).iterates[-1].mean()
+            trace = not isinstance(backward, isr.Window)
+            return isr.reconstruct(weights, lr, backward=backward, trace=trace).image.mean()
 
         return jax.jit(jax.grad(loss))(small)
 
     full = gradients(isr.Full())
     close(gradients(isr.Checkpointed()), full)
     close(gradients(isr.Truncated(3, 3)), full)  # one window over all three iterations
+    close(gradients(isr.Window(3, 3)), full)
 
 
 def test_memory_of_checkpointing_hardly_depends_on_iterations(small):

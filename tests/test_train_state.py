@@ -88,6 +88,7 @@ def test_curriculum_and_loss_weights():
         ({"warmup_steps": 10**9}, "warmup_steps"),
         ({"iterate_weights": (0.0,)}, "iterate_weights"),
         ({"iterate_weights": (1.0, 1.0), "backward": "truncated"}, "intermediate_weight"),
+        ({"iterate_weights": (1.0, 1.0), "backward": "random"}, "random"),
         ({"curriculum": ((0, 11),)}, "curriculum"),
         ({"k1": 0, "backward": "truncated"}, "k1"),
     ],

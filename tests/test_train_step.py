@@ -74,6 +74,16 @@ def test_loss_on_all_iterates_is_the_sum_of_the_losses():
     assert_close(both[1], total, 1e-4)
 
 
+def test_random_trains_the_iterate_that_the_step_draws():
+    config = dataclasses.replace(CONFIG, backward="random", k2=2)
+    draws = [int(config.backward_rule(2, step).end) for step in range(300)]
+    assert 0.6 < draws.count(1) / 300 < 0.73  # 1 : 1/2
+    function = jax.jit(jax.grad(functools.partial(objective, config=config), has_aux=True))
+    for end in (1, 2):
+        grad = function(PARAMS, BATCH, step=draws.index(end))[0]
+        assert_close(grad, loss_and_grad(iterations=end)[1], 1e-4)
+
+
 def test_iterations_not_run_learn_nothing():
     grad = loss_and_grad(iterations=1)[1]
     assert not grad["alpha"][1] and np.linalg.norm(grad["network"]["decoder"]["v"]) > 0

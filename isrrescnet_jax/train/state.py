@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..backward import Checkpointed, Full, Truncated
+from ..backward import Checkpointed, Full, Truncated, Window
 from ..config import ModelConfig
 from ..data import DataConfig
 from . import losses
@@ -32,10 +32,12 @@ class TrainConfig:
         charbonnier_epsilon: grey levels, where the Charbonnier loss turns from quadratic to linear.
         iterate_weights: weights in the loss of the last iterates, the last one last: 1 is the loss
             on the last iterate alone, ten ones are a loss on each of ten.
-        backward: full (fastest), checkpointed (memory hardly depends on the iterations) or
-            truncated (backpropagation through k2 iterations after every k1).
+        backward: full (fastest), checkpointed (memory hardly depends on the iterations), truncated
+            (backpropagation through k2 iterations after every k1) or random (a number k of
+            iterations is drawn for each step, with a probability in proportion to 1/k, and
+            backpropagation goes through the last k2 of them: several times cheaper).
         k1: iterations between two losses, for backward = truncated.
-        k2: iterations that each of them goes back through, for backward = truncated.
+        k2: iterations that each loss goes back through, for backward = truncated or random.
         intermediate_weight: weight of the losses before the last, for backward = truncated.
         curriculum: pairs (step, iterations): from this step on, that many iterations are run;
             before the first pair, and with none, all of the model.
@@ -71,7 +73,7 @@ class TrainConfig:
     loss: Literal["l1", "l2", "charbonnier"] = "l1"
     charbonnier_epsilon: float = 0.255
     iterate_weights: tuple[float, ...] = (1.0,)
-    backward: Literal["full", "checkpointed", "truncated"] = "checkpointed"
+    backward: Literal["full", "checkpointed", "truncated", "random"] = "checkpointed"
     k1: int = 5
     k2: int = 5
     intermediate_weight: float = 0.5
@@ -120,19 +122,28 @@ class TrainConfig:
             raise ValueError("iterate_weights must be non-negative, at least one of them positive")
         if self.backward == "truncated" and self.iterate_weights != (1.0,):
             raise ValueError("iterate_weights have no effect on truncated: use intermediate_weight")
+        if self.backward == "random" and self.iterate_weights != (1.0,):
+            raise ValueError("iterate_weights have no effect on random: the loss is on the iterate")
         for step, iterations in self.curriculum:
             if step < 0 or not 1 <= iterations <= self.model.iterations:
                 raise ValueError(
                     f"curriculum: ({step}, {iterations}) is not a step and 1 to "
                     f"{self.model.iterations} iterations"
                 )
-        self.backward_rule  # noqa: B018 (k1 and k2 are checked there)
+        Truncated(self.k1, self.k2)  # which checks them
 
-    @property
-    def backward_rule(self) -> Full | Checkpointed | Truncated:
-        """The `backward=` of `reconstruct`."""
+    def backward_rule(
+        self, iterations: int, step: jax.Array | None = None
+    ) -> Full | Checkpointed | Truncated | Window:
+        """The `backward=` of `reconstruct`, in this step (the last iterate if None)."""
         if self.backward == "truncated":
             return Truncated(self.k1, self.k2)
+        if self.backward == "random":
+            if step is None:
+                return Window(iterations, self.k2)
+            key = jax.random.fold_in(jax.random.key(self.seed), step)
+            likelihood = -np.log(np.arange(1, iterations + 1, dtype=np.float32))
+            return Window(1 + jax.random.categorical(key, jnp.asarray(likelihood)), self.k2)
         return Full() if self.backward == "full" else Checkpointed()
 
     def iterations_at(self, step: int) -> int:
@@ -142,8 +153,8 @@ class TrainConfig:
 
     def loss_weights(self, iterations: int) -> np.ndarray:
         """Weight (K,) of each iterate in the loss."""
-        rule = self.backward_rule
-        if isinstance(rule, Truncated):
+        if self.backward == "truncated":
+            rule = Truncated(self.k1, self.k2)
             return losses.truncated_weights(rule, self.intermediate_weight, iterations)
         return losses.last_weights(self.iterate_weights, iterations)
 

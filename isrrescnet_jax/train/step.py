@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..unroll import reconstruct
 from ..weights import Weights
@@ -18,7 +18,12 @@ Metrics = dict[str, Array]
 
 
 def objective(
-    params: dict[str, Any], batch: Batch, *, config: TrainConfig, iterations: int | None = None
+    params: dict[str, Any],
+    batch: Batch,
+    *,
+    config: TrainConfig,
+    iterations: int | None = None,
+    step: Int[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, "n H W c"]]:
     """The loss of a batch, and the images it was computed on.
 
@@ -26,6 +31,7 @@ def objective(
         params: of `Weights`; the loss may be differentiated with respect to them.
         batch: `lr` (n, h, w, c) and `hr` (n, s h, s w, c) in [0, 255], of any type.
         iterations: to be run, static; all of the model by default.
+        step: of the run, which decides the number drawn with `backward="random"`.
     """
     real = params["alpha"].dtype
     lr, hr = batch["lr"].astype(real), batch["hr"].astype(real)
@@ -35,7 +41,7 @@ def objective(
         lr,
         iterations=len(weights),
         trace=bool(weights[:-1].any()),
-        backward=config.backward_rule,
+        backward=config.backward_rule(len(weights), step),
         dtype=None if config.dtype == "float32" else config.dtype,
         precision=config.precision,
     )
@@ -71,7 +77,7 @@ def train_step(
         images), `grad_norm` (before clipping) and `learning_rate`.
     """
     (loss, image), grads = jax.value_and_grad(objective, has_aux=True)(
-        state.params, batch, config=config, iterations=iterations
+        state.params, batch, config=config, iterations=iterations, step=state.step
     )
     error = jnp.mean(jnp.square(image - batch["hr"].astype(image.dtype)), (1, 2, 3))
     psnr = jnp.mean(10 * jnp.log10(255**2 / jnp.maximum(error, 1e-6)))
