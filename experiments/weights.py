@@ -103,6 +103,33 @@ class Finish:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lengthen:
+    """Put iterations that hardly move before the trained one: a start for training all of them.
+
+    Bicubic interpolation U goes through its samples, D U = 1. So z_0 = x_0 - U (D x_0 - y) has
+    D z_0 = y, the data term leaves it as it is, and if N moves little, the trained iteration at the
+    end sees what it was trained on. (Repeated instead, it meets its own results and spoils them.)
+    """
+
+    source: Positional[Path]
+    """Weights with one iteration."""
+    target: Positional[Path]
+    """File to write."""
+    iterations: int = 10
+    """In all."""
+    log_radius: float = -3.0
+    """Of the new ones; with lower ones less changes, and they open later."""
+
+    def run(self) -> None:
+        """Write them."""
+        weights = load_weights(self.source)
+        first = {k: np.repeat(weights.params[k][:1], self.iterations) for k in ("alpha", "w")}
+        first["alpha"][:-1] = self.log_radius
+        config = dataclasses.replace(weights.config, iterations=self.iterations)
+        save_weights(Weights(weights.params | first, config), self.target)
+
+
+@dataclasses.dataclass(frozen=True)
 class Crops:
     """The middle of each validation image: all of Kodak takes minutes on a CPU, each time."""
 
@@ -151,6 +178,7 @@ class Curve:
 if __name__ == "__main__":
     command = tyro.cli(
         Annotated[Start, subcommand("start")]
+        | Annotated[Lengthen, subcommand("lengthen")]
         | Annotated[Crops, subcommand("crops")]
         | Annotated[Curve, subcommand("curve")]
         | Annotated[Finish, subcommand("finish")],

@@ -41,6 +41,18 @@ def test_fewer_iterations_are_the_first_and_more_repeat_the_last(small):
     np.testing.assert_allclose(run(isr.Weights(longer, config), LR).image, five.image, atol=1e-4)
 
 
+@pytest.mark.parametrize("operator", [isr.Bicubic(2), isr.Decimation(2)])
+def test_iterations_that_do_not_move_may_go_first(small, operator):
+    # D U = 1: after one data term D x = y, and every further one does nothing.
+    alpha, w = small.params["alpha"][:1], small.params["w"][:1]
+    idle = {"alpha": jnp.concatenate([jnp.full(3, -99.0), alpha]), "w": jnp.repeat(w, 4)}
+    config = dataclasses.replace(small.config, iterations=4)
+    longer = isr.Weights({**small.params, **idle}, config)
+    lr = 90 + LR / 4  # so that no overshoot is clipped
+    once = run(small, lr, operator=operator, iterations=1)
+    np.testing.assert_allclose(run(longer, lr, operator=operator).image, once.image, atol=0.01)
+
+
 def test_images_of_a_batch_are_independent(small):
     together = run(small, LR).image
     np.testing.assert_allclose(run(small, LR[1:]).image, together[1:], atol=1e-3)
