@@ -30,6 +30,8 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --data.seed 22 --data.patch 66 --steps 1800 $options
     isrrescnet train experiments/x2.py --workdir runs/x2d --init runs/x2b/weights.safetensors \\
         --data.seed 23 --data.patch 64 --steps 1800 $options
+    isrrescnet train experiments/x4.py --workdir runs/x4e --init runs/x4c/weights.safetensors \\
+        --data.seed 51 --data.patch 64 --steps 3400 --clip-norm 20 $options
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
