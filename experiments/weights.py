@@ -32,6 +32,8 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --data.seed 23 --data.patch 64 --steps 1800 $options
     isrrescnet train experiments/x4.py --workdir runs/x4e --init runs/x4c/weights.safetensors \\
         --data.seed 51 --data.patch 64 --steps 3400 --clip-norm 20 $options
+    isrrescnet train experiments/x3.py --workdir runs/x3f --init runs/x3d/weights.safetensors \\
+        --data.seed 52 --data.patch 66 --steps 850 --clip-norm 20 $options --learning-rate 7e-4
 
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
