@@ -35,6 +35,12 @@ and so for x2 and x4; then with twice as many, smaller patches:
     isrrescnet train experiments/x3.py --workdir runs/x3f --init runs/x3d/weights.safetensors \\
         --data.seed 52 --data.patch 66 --steps 850 --clip-norm 20 $options --learning-rate 7e-4
 
+Not shipped, ten iterations, validated on crops of 96 pixels (`crops --side 96`):
+
+    isrrescnet train experiments/x4.py --workdir runs/x4k --init runs/x4c/weights.safetensors \\
+        --data.seed 31 --data.patch 64 --steps 1500 --clip-norm 20 $options \\
+        --model.iterations 10 --backward random --k2 1 --validate-every 300
+
 The data are T91, BSDS500 (train and test) and 46 photographs. One iteration is trained. What
 counted was to make the projection inactive: the residual of the first weights is so much larger
 than the ball that it always ends on its surface, and then no gradient says how large it should be.
@@ -116,7 +122,7 @@ class Lengthen:
     """
 
     source: Positional[Path]
-    """Weights with one iteration."""
+    """Weights; only their first iteration is kept."""
     target: Positional[Path]
     """File to write."""
     iterations: int = 10

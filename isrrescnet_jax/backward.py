@@ -126,7 +126,8 @@ class Window:
         frozen_context, carry, frozen_xs = lax.stop_gradient((context, carry, xs))
         length = jax.tree.leaves(xs)[0].shape[0]
         end = jnp.clip(self.end, 1, length)
-        start = jnp.maximum(end - self.k2, 0)
+        window = min(self.k2, length)
+        start = jnp.maximum(end - window, 0)
 
         def at(xs, index):
             return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), xs)
@@ -145,4 +146,4 @@ class Window:
             # A window cut short by the first iteration stands still at its end.
             return jax.tree.map(lambda a, b: jnp.where(index < end, a, b), after, carry), None
 
-        return lax.scan(advance, carry, jnp.arange(self.k2))
+        return lax.scan(advance, carry, jnp.arange(window))

@@ -35,7 +35,7 @@ class TrainConfig:
         backward: full (fastest), checkpointed (memory hardly depends on the iterations), truncated
             (backpropagation through k2 iterations after every k1) or random (a number k of
             iterations is drawn for each step, with a probability in proportion to 1/k, and
-            backpropagation goes through the last k2 of them: several times cheaper).
+            backpropagation goes through the last k2 of them: the cheapest, with a small k2).
         k1: iterations between two losses, for backward = truncated.
         k2: iterations that each loss goes back through, for backward = truncated or random.
         intermediate_weight: weight of the losses before the last, for backward = truncated.
@@ -123,7 +123,7 @@ class TrainConfig:
         if self.backward == "truncated" and self.iterate_weights != (1.0,):
             raise ValueError("iterate_weights have no effect on truncated: use intermediate_weight")
         if self.backward == "random" and self.iterate_weights != (1.0,):
-            raise ValueError("iterate_weights have no effect on random: the loss is on the iterate")
+            raise ValueError("iterate_weights have no effect on random: the last one run counts")
         for step, iterations in self.curriculum:
             if step < 0 or not 1 <= iterations <= self.model.iterations:
                 raise ValueError(
