@@ -34,6 +34,8 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --data.seed 51 --data.patch 64 --steps 3400 --clip-norm 20 $options
     isrrescnet train experiments/x3.py --workdir runs/x3f --init runs/x3d/weights.safetensors \\
         --data.seed 52 --data.patch 66 --steps 850 --clip-norm 20 $options --learning-rate 7e-4
+    isrrescnet train experiments/x2.py --workdir runs/x2g --init runs/x2d/weights.safetensors \\
+        --data.seed 71 --data.patch 64 --steps 2200 --clip-norm 20 $options
 
 Not shipped, ten iterations, validated on crops of 96 pixels (`crops --side 96`):
 
