@@ -36,6 +36,9 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --data.seed 52 --data.patch 66 --steps 850 --clip-norm 20 $options --learning-rate 7e-4
     isrrescnet train experiments/x2.py --workdir runs/x2g --init runs/x2d/weights.safetensors \\
         --data.seed 71 --data.patch 64 --steps 2200 --clip-norm 20 $options
+    isrrescnet train experiments/x3.py --workdir runs/x3g --init runs/x3f/weights.safetensors \\
+        --data.seed 72 --data.patch 66 --steps 650 --clip-norm 20 $options --learning-rate 7e-4 \\
+        --validate-every 130
 
 Not shipped, ten iterations, validated on crops of 96 pixels (`crops --side 96`):
 
