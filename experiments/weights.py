@@ -39,6 +39,8 @@ and so for x2 and x4; then with twice as many, smaller patches:
     isrrescnet train experiments/x3.py --workdir runs/x3g --init runs/x3f/weights.safetensors \\
         --data.seed 72 --data.patch 66 --steps 650 --clip-norm 20 $options --learning-rate 7e-4 \\
         --validate-every 130
+    isrrescnet train experiments/x4.py --workdir runs/x4h --init runs/x4e/weights.safetensors \\
+        --data.seed 91 --data.patch 64 --steps 3800 --clip-norm 20 $options
 
 Not shipped, ten iterations, validated on crops of 96 pixels (`crops --side 96`):
 

@@ -484,9 +484,8 @@ def project(
     radius = jnp.exp(alpha) * sigma * np.sqrt(size - 1).astype(r.dtype)
     squared = jnp.sum(jnp.square(r), (1, 2, 3))
     outside = squared > jnp.square(radius)
-    norm = jnp.sqrt(
-        jnp.where(outside, squared, 1)
-    )  # never the square root of 0: it has no gradient
+    # Never the square root of 0: it has no gradient.
+    norm = jnp.sqrt(jnp.where(outside, squared, 1))
     shrink = jnp.where(outside, radius / norm, 1)
     return r * jnp.where(radius > 0, shrink, 0)[:, None, None, None]
 
