@@ -41,6 +41,8 @@ and so for x2 and x4; then with twice as many, smaller patches:
         --validate-every 130
     isrrescnet train experiments/x4.py --workdir runs/x4h --init runs/x4e/weights.safetensors \\
         --data.seed 91 --data.patch 64 --steps 3800 --clip-norm 20 $options
+    isrrescnet train experiments/x2.py --workdir runs/x2h --init runs/x2g/weights.safetensors \\
+        --data.seed 92 --data.patch 64 --steps 3800 --clip-norm 20 $options
 
 Not shipped, ten iterations, validated on crops of 96 pixels (`crops --side 96`):
 
