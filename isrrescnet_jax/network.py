@@ -150,9 +150,10 @@ def conv3x3_reflect(
 ) -> Float[Array, "n h w o"]:
     """3x3 correlation of the image reflected at its borders; sides of at least 2.
 
-    Equal to padding by reflection first, but without that copy: the reflected row above the image
-    is row 1, it feeds output row 0 alone, through kernel row 0, and so on around the image. These
-    small products are added to the zero-padded convolution.
+    On a GPU the image is padded by reflection, in the pass over it that PReLU needs anyhow, and the
+    bias joins the convolution. Elsewhere that copy is slow, and the same comes of the zero-padded
+    convolution: the reflected row above the image is row 1, it feeds output row 0 alone, through
+    kernel row 0, and so on around the image. These small products are added.
     """
 
     def border(line, row_kernel):  # (n, l + 2, i) x (3, i, o) -> (n, l, o)
@@ -166,25 +167,46 @@ def conv3x3_reflect(
     def zero_padded(line):  # the corners belong to the rows
         return jnp.pad(line, ((0, 0), (1, 1), (0, 0)))
 
-    rows = [border(reflected(x[:, t]), kernel[i]) for t, i in ((1, 0), (-2, 2))]
-    columns = [border(zero_padded(x[:, :, t]), kernel[:, j]) for t, j in ((1, 0), (-2, 2))]
+    def borders(x, kernel):
+        rows = [border(reflected(x[:, t]), kernel[i]) for t, i in ((1, 0), (-2, 2))]
+        columns = [border(zero_padded(x[:, :, t]), kernel[:, j]) for t, j in ((1, 0), (-2, 2))]
+        return rows, columns
 
-    def in_place(out, rows, columns):
+    def in_place(x, kernel):
+        rows, columns = borders(x, kernel)
+        out = conv(x, kernel, 1, precision)
         out = out.at[:, 0].add(rows[0]).at[:, -1].add(rows[1])
         return out.at[:, :, 0].add(columns[0]).at[:, :, -1].add(columns[1])
 
-    def in_one_pass(out, rows, columns):
-        for axis, lines in ((1, rows), (2, columns)):
-            rest = out.shape[axis] - 1
-            for line, around in zip(lines, ((0, rest), (rest, 0)), strict=True):
-                pads = [around if a == axis else (0, 0) for a in range(4)]
-                out = out + jnp.pad(jnp.expand_dims(line, axis), pads)
+    def in_one_pass(x, kernel):
+        out = conv(x, kernel, 1, precision)
+        for axis, lines in zip((1, 2), borders(x, kernel), strict=True):
+            for line, end in zip(lines, (0, -1), strict=True):
+                out = out + _line(jnp.expand_dims(line, axis), axis, end, out.shape[axis])
         return out
 
-    # Elsewhere the sums fuse into one pass, with the bias: by the estimates of the compiler for
-    # TPUs a training step then takes a fifth less.
-    out = conv(x, kernel, 1, precision)
-    return lax.platform_dependent(out, rows, columns, cpu=in_place, default=in_one_pass)
+    def padded(x, kernel):
+        # A sum, as XLA fuses it with PReLU into one quick loop, but into a slow one if the same is
+        # put together from pieces (`jnp.pad`, `jnp.concatenate`).
+        for axis in (1, 2):
+            length = x.shape[axis]
+            lines = [lax.slice_in_dim(x, t, t + 1, axis=axis) for t in (1, length - 2)]
+            x = jnp.pad(x, [(int(a == axis),) * 2 for a in range(4)])
+            for line, end in zip(lines, (0, -1), strict=True):
+                x = x + _line(line, axis, end, length + 2)
+        return conv(x, kernel, 0, precision)
+
+    # On a TPU the sums fuse into one pass, with the bias: by the estimates of its compiler a
+    # training step then takes a fifth less.
+    return lax.platform_dependent(
+        x, kernel, cpu=in_place, cuda=padded, rocm=padded, default=in_one_pass
+    )
+
+
+def _line(line: Float[Array, "n h w i"], axis: int, end: int, length: int) -> Array:
+    """A line at the beginning (end = 0) or the end (-1) of zeros, `length` long along `axis`."""
+    around = (0, length - 1) if end == 0 else (length - 1, 0)
+    return jnp.pad(line, [around if a == axis else (0, 0) for a in range(4)])
 
 
 # Traced once for all convolutions of a shape: half of the time that tracing takes.
@@ -405,7 +427,9 @@ class ResidualNetwork(nn.Module):
             network, variables = self.clone(parent=None), self.variables
             feedback = functools.partial(network.apply, variables, size=size, method="feedback")
             steps = self.config.feedback_steps
-            h, _ = lax.scan(lambda h, _: (feedback(h), None), h, length=steps)
+            # XLA's loops on a GPU copy what they carry. On a CPU unrolling gains nothing.
+            unroll = jax.default_backend() == "gpu" and size is None
+            h, _ = lax.scan(lambda h, _: (feedback(h), None), h, length=steps, unroll=unroll)
         return self.decoder(h.astype(z.dtype), size)
 
 

@@ -44,7 +44,8 @@ def test_conv3x3_reflect_equals_padding_first(h, w):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), ours, theirs)
 
 
-def test_other_platforms_compute_the_same(monkeypatch, x64):
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_compute_the_same(platform, monkeypatch, x64):
     x = jax.random.normal(jax.random.key(0), (2, 8, 9, 32), jnp.float64)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 32, 32), jnp.float64)
 
@@ -57,8 +58,8 @@ def test_other_platforms_compute_the_same(monkeypatch, x64):
     on_cpu, taken = check(), []
 
     def elsewhere(*args, default, **platforms):
-        taken.append(default)
-        return default(*args)
+        taken.append(platforms.get(platform, default))
+        return taken[-1](*args)
 
     monkeypatch.setattr(network.lax, "platform_dependent", elsewhere)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), on_cpu)
