@@ -95,7 +95,7 @@ def check_params(params: dict[str, Any], config: ModelConfig) -> None:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """The weights that lie in the package, by name ("x3", "x4")."""
+    """The weights that lie in the package, by name: "x4" (one iteration), "x4_k10" (ten), ..."""
     folder = Path(str(resources.files(__package__) / "assets"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 

@@ -40,7 +40,8 @@ def test_weights_are_a_pytree_of_their_parameters(small):
 @pytest.mark.parametrize("name", sorted(isr.shipped_weights()))
 def test_shipped_weights(name):
     weights, metadata = module.load_weights_and_metadata(name)
-    assert f"x{weights.config.scale}" == name
+    scale, iterations = weights.config.scale, weights.config.iterations
+    assert name == (f"x{scale}" if iterations == 1 else f"x{scale}_k{iterations}")
     assert isr.shipped_weights()[name].stat().st_size < 2e6
     assert metadata, "say where they come from and how good they are"
 
