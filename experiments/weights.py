@@ -65,9 +65,10 @@ its weights all ten; INIT is `weights.safetensors` of the last run above, x3g, x
 and so for x3 (second stage `--steps 987 --warmup-steps 39 --validate-every 198`, ended after 891 as
 the time was up) and x2 (985 instead of 987, ended after 895). That took ten minutes in all.
 
-The data are T91, BSDS500 (train and test) and 46 photographs. What counted in the beginning was to make the projection inactive: the residual of the first weights is so much larger
-than the ball that it always ends on its surface, and then no gradient says how large it should be.
-`start` widens the ball of the first iteration and shrinks the residual to a size that helps.
+The data are T91, BSDS500 (train and test) and 46 photographs. What counted in the beginning was to
+make the projection inactive: the residual of the first weights is so much larger than the ball that
+it always ends on its surface, and then no gradient says how large it should be. `start` widens the
+ball of the first iteration and shrinks the residual to a size that helps.
 """
 
 import dataclasses
