@@ -187,7 +187,7 @@ def conv3x3_reflect(
 
     def padded(x, kernel):
         # A sum: put together from pieces (`jnp.concatenate`), XLA made of it and PReLU a loop that
-        # took five times what reading and writing do, and a training step on an H200 about 7 % more.
+        # took five times what reading and writing do, and a training step on an H200 7 % more.
         for axis in (1, 2):
             length = x.shape[axis]
             lines = [lax.slice_in_dim(x, t, t + 1, axis=axis) for t in (1, length - 2)]
