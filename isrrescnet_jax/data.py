@@ -146,6 +146,11 @@ class Pairs:
                 self._room -= _size(pair)
         return pair
 
+    @property
+    def all_kept(self) -> bool:
+        """Whether all images are decoded and in memory."""
+        return len(self._kept) >= len(self)
+
     def leave_out_bad(self) -> None:
         """Read everything once and leave out what cannot be used, with the reason in `left_out`."""
 
@@ -502,7 +507,8 @@ def train_batches(
     # Random before shared: a patch does not depend on the number of processes.
     patches = patches[:usable].random_map(pick)[process_index::process_count]
     batches = patches.batch(config.batch // process_count).repeat()
-    threads = min(16, os.cpu_count() or 1)
+    # Decoding releases Python's lock; cutting patches holds it, and more threads only fight for it.
+    threads = min(2 if pairs.all_kept else 16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     stream = batches.to_iter_dataset(options)
     if config.workers:
