@@ -62,8 +62,11 @@ its weights all ten; INIT is `weights.safetensors` of the last run above, x3g, x
     python -m experiments.weights finish runs/x4_2/weights.safetensors x4_k10.safetensors \\
         --iterations 10 --about "..."
 
-and so for x3 (second stage `--steps 987 --warmup-steps 39 --validate-every 198`, ended after 891 as
-the time was up) and x2 (985 instead of 987, ended after 895). That took ten minutes in all.
+and so for x3 (second stage `--steps 987 --warmup-steps 39 --validate-every 198`) and x2 (985
+instead of 987). That took ten minutes in all. When they were up, SIGTERM ended the last two after
+891 and 895 steps, and their weights are those of the checkpoints:
+
+    python -m experiments.weights stopped runs/x3_2 runs/x3_2/weights.safetensors
 
 The data are T91, BSDS500 (train and test) and 46 photographs. What counted in the beginning was to
 make the projection inactive: the residual of the first weights is so much larger than the ball that
@@ -76,12 +79,13 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 from PIL import Image
 from tyro.conf import Positional, subcommand
 
-from isrrescnet_jax import Weights, load_weights, save_weights
+from isrrescnet_jax import ModelConfig, Weights, load_weights, save_weights
 from isrrescnet_jax.weights import load_weights_and_metadata
 
 SHRINK = {"encoder": 0.3, "compress": 0.5, "decoder": 0.3}
@@ -137,6 +141,32 @@ class Finish:
             "data": "T91, BSDS500 (train and test), 46 free photographs; see MODEL_CARD.md",
         }
         save_weights(Weights(params, config), self.target, about)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """The weights of a run that was stopped: the average in its last checkpoint."""
+
+    workdir: Positional[Path]
+    """WORKDIR of the run."""
+    target: Positional[Path]
+    """File to write."""
+
+    def run(self) -> None:
+        """Write them."""
+        import orbax.checkpoint as ocp
+
+        config = json.loads((self.workdir / "config.json").read_text())
+        steps = [f for f in (self.workdir / "checkpoints").iterdir() if f.name.isdigit()]
+        last = max(steps, key=lambda folder: int(folder.name))
+        state = ocp.StandardCheckpointer().restore(last.absolute() / "state")
+        params = jax.tree.map(np.asarray, state["ema"])
+        figures = {}
+        for line in (self.workdir / "metrics.jsonl").read_text().splitlines():
+            figures |= json.loads(line)
+        figures["step"] = int(last.name)
+        metadata = {"training": json.dumps(config), "figures": json.dumps(figures)}
+        save_weights(Weights(params, ModelConfig(**config["model"])), self.target, metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +252,7 @@ if __name__ == "__main__":
         | Annotated[Lengthen, subcommand("lengthen")]
         | Annotated[Crops, subcommand("crops")]
         | Annotated[Curve, subcommand("curve")]
+        | Annotated[Stopped, subcommand("stopped")]
         | Annotated[Finish, subcommand("finish")],
         description=__doc__,
     )

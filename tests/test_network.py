@@ -66,6 +66,19 @@ def test_other_platforms_compute_the_same(platform, monkeypatch, x64):
     assert taken
 
 
+def test_feedback_steps_in_a_row_compute_the_same(monkeypatch, small, x64):
+    z = jax.random.uniform(jax.random.key(0), (1, 8, 9, 3), jnp.float64, 0, 255)
+    residual = isr.LearnedPrior.from_weights(small).residual
+
+    def check():
+        return residual(z), jax.grad(lambda z: jnp.sum(residual(z) ** 2))(z)
+
+    loop = check()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "unroll=2" in str(jax.make_jaxpr(residual)(z))  # of two steps
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), loop)
+
+
 def test_prelu_derivative_at_zero_is_the_slope():
     slopes = jnp.array([0.1, 0.3])
     grad = jax.grad(lambda x: network.prelu(x, slopes).sum())
