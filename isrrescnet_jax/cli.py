@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ class _Model:
     """Number of iterations; as many as were trained by default."""
     operator: Literal["bicubic", "bilinear", "decimation", "blur"] = "bicubic"
     """How the input lost its resolution."""
+    physics: Literal["reference", "exact"] | None = None
+    """Kind of the operator; that which the weights were trained with by default."""
     kernel: Path | None = None
     """Blur kernel for --operator blur: a .npy file, (k, k) or (3, k, k)."""
     cache: bool = True
@@ -85,10 +88,11 @@ class _Model:
             _keep_compiled(cache_folder())
         weights = load_weights(self.weights or f"x{scale or 4}")
         scale = scale or weights.config.scale or 4
+        reference = None if self.physics is None else self.physics == "reference"
         if self.kernel is not None:
-            operator = operators.Blur(scale, _kernel(self.kernel))
+            operator = operators.Blur(scale, _kernel(self.kernel), reference=reference)
         else:
-            operator = getattr(operators, self.operator.capitalize())(scale)
+            operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
         return Upscaler(
             weights,
             scale,
@@ -412,7 +416,8 @@ class Info:
             config = weights.config
             print(
                 f"weights {name}: depth {config.depth}, {config.feedback_steps} feedback steps, "
-                f"{config.iterations} iterations, {path.stat().st_size / 1e6:.1f} MB"
+                f"{config.iterations} iterations, {config.physics} physics, "
+                f"{path.stat().st_size / 1e6:.1f} MB"
             )
             for key, value in metadata.items():
                 print(f"    {key}: {value}")
@@ -426,12 +431,18 @@ def _one_line(error: BaseException, source: object = None) -> str:
     return text if source is None or str(source) in text else f"{source}: {text}"
 
 
+def _show(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning, in one line and without the line of code."""
+    print(f"isrrescnet: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `isrrescnet`."""
     # What JAX imported lives until the end. Collections that look through all of it cost tenths of
     # a second while tracing, and half a second at exit.
     gc.freeze()
     atexit.register(gc.freeze)
+    warnings.showwarning = _show
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv[:1] == ["train"]:

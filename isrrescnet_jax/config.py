@@ -1,8 +1,11 @@
 """The shape of a model: everything about it that is not a number to be learned."""
 
 import dataclasses
+import math
+from typing import Literal
 
 SCALES = (2, 3, 4)
+PHYSICS = ("reference", "exact")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,10 @@ class ModelConfig:
         iterations: proximal-gradient iterations K, each with its own (alpha_k, w_k).
         scale: the factor the weights were trained for; None where it is not known. The network
             itself works at high resolution and does not depend on it.
+        physics: the operators that the weights were trained with: "reference", those of the
+            official implementation with their defects, or "exact" (see `operators`).
+        step: length of the gradient step on the data term, z = v - step * gradient(v, y). 1 in the
+            reference; as |D^T D| is about 1 / scale^2, up to 2 scale^2 converges without a prior.
     """
 
     channels: int = 3
@@ -27,6 +34,8 @@ class ModelConfig:
     feedback_steps: int = 4
     iterations: int = 10
     scale: int | None = None
+    physics: Literal["reference", "exact"] = "reference"
+    step: float = 1.0
 
     def __post_init__(self):
         if self.channels not in (1, 3):
@@ -36,6 +45,10 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.scale is not None and self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES} or None, not {self.scale}")
+        if self.physics not in PHYSICS:
+            raise ValueError(f"physics must be {' or '.join(PHYSICS)}, not {self.physics!r}")
+        if not (isinstance(self.step, int | float) and 0 < self.step < math.inf):
+            raise ValueError(f"step must be a positive number, not {self.step!r}")
 
     @property
     def halo(self) -> int:

@@ -67,6 +67,185 @@ def resize(x: Float[Array, "n h w c"], rows: Taps, columns: Taps) -> Float[Array
     return columns(rows(x, 1), 2)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reduction:
+    """Reduction of an axis by an integer factor s, the same weights for every output:
+
+        out[i] = sum_(b, p) weight[b, p] in[s (i + b - B) + p],    b = 0 ... 2 B,  p = 0 ... s - 1
+
+    Both ways are sums of slices, so that neither needs a gather or a scatter.
+
+    Attributes:
+        weight: (2 B + 1, s).
+        border: how the axis goes on beyond its ends, as in `imresize_taps`.
+    """
+
+    weight: np.ndarray
+    border: str = "symmetric"
+
+    @property
+    def scale(self) -> int:
+        """s."""
+        return self.weight.shape[1]
+
+    @property
+    def margin(self) -> int:
+        """Inputs beyond the ends of the axis that are seen, B s."""
+        return len(self.weight) // 2 * self.scale
+
+    def _index(self, length: int, margin: int) -> np.ndarray:
+        """Index into an axis with a margin at each end."""
+        mode = "symmetric" if self.border == "symmetric" else "edge"
+        return np.pad(np.arange(length), margin, mode=mode)
+
+    def gather(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        """Along an axis of s (n + 2 B) inputs, its margins included, to n outputs."""
+        s, n = self.scale, x.shape[axis] // self.scale - len(self.weight) + 1
+        terms, before = [], (slice(None),) * axis
+        for (b, p), weight in np.ndenumerate(self.weight.astype(x.dtype)):
+            if weight:
+                first = s * b + p
+                terms.append(x[(*before, slice(first, first + s * (n - 1) + 1, s))] * weight)
+        return sum(terms[1:], terms[0])
+
+    def spread(self, y: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        """The other way: s n values of what the n + 2 B along an axis weigh in on them.
+
+        Of an axis that zeros surround, 2 B at each end, this is the transpose of `gather`.
+        """
+        blocks, before = len(self.weight), (slice(None),) * axis
+        n, phases, xp = y.shape[axis] - blocks + 1, [], y.__array_namespace__()
+        for weights in self.weight.T.astype(y.dtype):
+            terms = [
+                y[(*before, slice(blocks - 1 - b, blocks - 1 - b + n))] * weight
+                for b, weight in enumerate(weights)
+                if weight
+            ]
+            terms = terms or [xp.zeros_like(y[(*before, slice(0, n))])]
+            phases.append(sum(terms[1:], terms[0]))
+        out = xp.stack(phases, axis + 1)
+        return out.reshape(*y.shape[:axis], -1, *y.shape[axis + 1 :])
+
+    def surrounded(self, y: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        """y with the zeros of `spread`."""
+        pad = [(0, 0)] * y.ndim
+        pad[axis] = (len(self.weight) - 1,) * 2
+        return y.__array_namespace__().pad(y, pad)
+
+    def extend(self, x: Float[Array, "..."], axis: int, margin: int) -> Float[Array, "..."]:
+        """An axis with a margin at each end."""
+        if not margin:
+            return x
+        pad = [(0, 0)] * x.ndim
+        pad[axis] = (margin, margin)
+        mode = "symmetric" if self.border == "symmetric" else "edge"
+        return x.__array_namespace__().pad(x, pad, mode=mode)
+
+    def fold(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        """The transpose of `extend`: margins are added to what they repeat."""
+        m = self.margin
+        if not m:
+            return x
+        length, xp = x.shape[axis] - 2 * m, x.__array_namespace__()
+        index, near = self._index(length, m), min(m, length)
+        before = (slice(None),) * axis
+        out = x[(*before, slice(m, m + length))]
+        ends = ((index[:m], slice(0, m), 0), (index[-m:], slice(m + length, None), length - near))
+        for target, margin, first in ends:
+            # (near, m), which pixel of the margin repeats which of the axis
+            which = (target == first + np.arange(near)[:, None]).astype(x.dtype)
+            added = xp.moveaxis(xp.tensordot(which, x[(*before, margin)], (1, axis)), 0, axis)
+            part = (*before, slice(first, first + near))
+            if isinstance(x, np.ndarray):
+                out[part] += added
+            else:
+                out = out.at[part].add(added)
+        return out
+
+
+@functools.lru_cache
+def bicubic_reduction(scale: int, border: str = "symmetric") -> Reduction:
+    """MATLAB's antialiased bicubic reduction by an integer factor (see `imresize_taps`)."""
+    blocks = 2
+    offset = np.arange(-blocks * scale, (blocks + 1) * scale)
+    weight = _keys((offset - (scale - 1) / 2) / scale)
+    return Reduction((weight / weight.sum()).reshape(-1, scale), _known(border))
+
+
+@functools.lru_cache
+def bilinear_reduction(scale: int) -> Reduction:
+    """Linear interpolation at the centres s i + (s - 1) / 2 of the large pixels."""
+    weight = np.zeros((1, scale))
+    weight[0, (scale - 1) // 2 : scale // 2 + 1] = 1
+    return Reduction(weight / weight.sum())
+
+
+def reduce(x: Float[Array, "n h w c"], by: Reduction) -> Float[Array, "n h/s w/s c"]:
+    """Rows, then columns."""
+    s, m = by.scale, by.margin
+    if not isinstance(x, np.ndarray):
+        for axis in (1, 2):
+            x = by.gather(by.extend(x, axis, m), axis)
+        return x
+
+    def strip(first, last):
+        part = _rows(x, by, m, s * first, s * last)
+        out[:, first:last] = by.gather(by.extend(by.gather(part, 1), 2, m), 2)
+
+    n, h, w, c = x.shape
+    out = np.empty((n, h // s, w // s, c), x.dtype)
+    _in_strips(strip, h // s, STRIP)
+    return out
+
+
+def reduce_adjoint(y: Float[Array, "n h w c"], by: Reduction) -> Float[Array, "n s*h s*w c"]:
+    """The transpose of `reduce`: columns, then rows."""
+    if not isinstance(y, np.ndarray):
+        for axis in (2, 1):
+            y = by.fold(by.spread(by.surrounded(y, axis), axis), axis)
+        return y
+    s, blocks = by.scale, len(by.weight)
+    wide = by.surrounded(by.fold(by.spread(by.surrounded(y, 2), 2), 2), 1)
+
+    def strip(first, last):  # of the h + 2 B groups of s rows
+        out[:, first * s : last * s] = by.spread(wide[:, first : last + blocks - 1], 1)
+
+    out = np.empty((len(y), (wide.shape[1] - blocks + 1) * s, *wide.shape[2:]), y.dtype)
+    _in_strips(strip, wide.shape[1] - blocks + 1, STRIP // s)
+    return by.fold(out, 1)
+
+
+def interpolate(y: Float[Array, "n h w c"], by: Reduction) -> Float[Array, "n s*h s*w c"]:
+    """The interpolation by s whose kernel is that of the reduction: columns, then rows.
+
+    s^2 D^T but for the borders, where y goes on as `by` says; for `bicubic_reduction` it is
+    `imresize(y, s)`.
+    """
+    s, b = by.scale, len(by.weight) // 2
+    by = dataclasses.replace(by, weight=by.weight * s)
+    if not isinstance(y, np.ndarray):
+        for axis in (2, 1):
+            y = by.spread(by.extend(y, axis, b), axis)
+        return y
+
+    def strip(first, last):
+        wide = by.spread(by.extend(_rows(y, by, b, first, last), 2, b), 2)
+        out[:, first * s : last * s] = by.spread(wide, 1)
+
+    n, h, w, c = y.shape
+    out = np.empty((n, h * s, w * s, c), y.dtype)
+    _in_strips(strip, h, STRIP // s)
+    return out
+
+
+def _rows(x: np.ndarray, by: Reduction, margin: int, first: int, last: int) -> np.ndarray:
+    """Rows first to last of x with a margin; a view where it lies inside."""
+    index = by._index(x.shape[1], margin)[first : last + 2 * margin]
+    if margin <= first and last + margin <= x.shape[1]:
+        return x[:, index[0] : index[-1] + 1]
+    return x[:, index]
+
+
 def resize_adjoint(
     y: Float[np.ndarray, "n H W c"], rows: Taps, columns: Taps, h: int, w: int
 ) -> Float[np.ndarray, "n h w c"]:
@@ -185,6 +364,12 @@ def _keys(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0))
 
 
+def _known(border: str) -> str:
+    if border not in ("symmetric", "replicate"):
+        raise ValueError(f"border must be 'symmetric' or 'replicate', not {border!r}")
+    return border
+
+
 @functools.lru_cache(maxsize=256)
 def imresize_taps(n_in: int, n_out: int, border: str = "symmetric") -> Taps:
     """One axis of MATLAB's `imresize(..., "bicubic")`: pixel-centred, antialiased when reducing.
@@ -197,8 +382,7 @@ def imresize_taps(n_in: int, n_out: int, border: str = "symmetric") -> Taps:
         border: "symmetric" mirrors the image about its edge, the edge pixel included, as MATLAB
             does; "replicate" repeats the edge pixel.
     """
-    if border not in ("symmetric", "replicate"):
-        raise ValueError(f"border must be 'symmetric' or 'replicate', not {border!r}")
+    _known(border)
     ratio = n_out / n_in
     stretch = min(ratio, 1.0)
     width = 4 / stretch

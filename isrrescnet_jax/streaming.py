@@ -24,6 +24,7 @@ from . import winograd
 from .config import ModelConfig
 from .network import MARGIN, ResidualNetwork, fuse
 from .noise import noise_level
+from .operators import for_weights
 from .tiling import window_starts
 from .unroll import Solution, schedule
 from .weights import Weights
@@ -152,8 +153,8 @@ class Streamer:
 
     Attributes:
         weights: what to run.
-        operator: how pictures came about. Operators with `numpy = True`, such as all of ours, run
-            on the host; others are compiled for each size.
+        operator: how pictures came about (see `operators.for_weights`). Operators with
+            `numpy = True`, such as all of ours, run on the host; others are compiled for each size.
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
         dtype: of the features.
@@ -172,6 +173,9 @@ class Streamer:
     max_memory: int | None = None
     device: Any = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "operator", for_weights(self.operator, self.weights.config))
+
     @functools.cached_property
     def kernels(self) -> tuple[Any, Any]:
         """Fused, on the device, once: for lying pictures, and for upright ones, turned."""
@@ -188,7 +192,8 @@ class Streamer:
     @functools.cached_property
     def network(self) -> ModelConfig:
         """What the compiled program depends on."""
-        return dataclasses.replace(self.weights.config, iterations=1, scale=None)
+        free = {"iterations": 1, "scale": None, "physics": "reference", "step": 1.0}
+        return dataclasses.replace(self.weights.config, **free)
 
     def plan(self, height: int, width: int) -> Plan:
         """How the network runs on a high-resolution picture of this size.
@@ -276,6 +281,8 @@ class Streamer:
             z *= np.exp(w_k)
             z += current
             gradient = self._on_host("gradient", z, y)
+            if self.weights.config.step != 1:
+                gradient *= np.float32(self.weights.config.step)
             z -= gradient
             r = self.residual(z, gradient)
             radius = np.exp(alpha_k) * sigma * count

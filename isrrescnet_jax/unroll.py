@@ -2,7 +2,7 @@
 
     x_0 = initial(y)
     v   = x_k + exp(w_k) (x_k - x_{k-1}),    x_{-1} = x_0
-    z   = v - gradient(v, y)
+    z   = v - step gradient(v, y)
     x_{k+1} = clip(z - N(z; sigma, alpha_k), 0, 255)
 
 (Umer, Foresti & Micheloni, "Deep Iterative Residual Convolutional Network for Single Image
@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Float
 from .backward import Full
 from .network import LearnedPrior
 from .noise import noise_level
-from .operators import Bicubic
+from .operators import Bicubic, for_weights
 from .weights import Weights
 
 
@@ -56,6 +56,7 @@ def unroll(
     alpha: Float[Array, " K"],
     w: Float[Array, " K"],
     sigma: Float[Array, " n"],
+    step: float | Float[Array, ""] = 1.0,
     trace: bool = False,
     backward: Any = Full(),  # noqa: B008 (frozen)
 ) -> Solution:
@@ -69,22 +70,23 @@ def unroll(
         alpha, w: log radius and log momentum of each iteration; their length is the number of
             iterations. w[0] has no effect.
         sigma: noise level of each image, in grey levels.
+        step: length of the gradient step; below 2 / |D^T D| the iterations converge without prior.
         trace: keep every iterate.
         backward: how gradients flow (see `backward`).
     """
     initial = operator.initial(y)
 
-    def step(context, carry, schedule):
-        operator, prior, y, sigma = context
+    def iterate(context, carry, schedule):
+        operator, prior, y, sigma, step = context
         current, previous = carry
         alpha_k, w_k = schedule
         v = current + jnp.exp(w_k) * (current - previous)
-        z = v - operator.gradient(v, y)
+        z = v - step * operator.gradient(v, y)
         new = clip(z - prior(z, sigma, alpha_k))
         return (new, current), (new if trace else None)
 
-    context = (operator, prior, y, sigma)
-    (image, _), iterates = backward.run(step, context, (initial, initial), (alpha, w))
+    context = (operator, prior, y, sigma, step)
+    (image, _), iterates = backward.run(iterate, context, (initial, initial), (alpha, w))
     return Solution(image, iterates, initial, sigma)
 
 
@@ -115,7 +117,8 @@ def reconstruct(
     Args:
         weights: a pytree, so gradients may be taken with respect to it.
         lr: low-resolution images with values in [0, 255]; integers become float32.
-        operator: how they came about; `Bicubic` at the scale of the weights by default.
+        operator: how they came about; `Bicubic` at the scale of the weights by default. Of the
+            physics of the weights, unless it was made with another `reference` (with a warning).
         noise: "estimate" (see `noise.noise_level`), or a known level in grey levels, one number or
             one for each image.
         iterations: how many to run; all that were trained by default. Beyond those the last
@@ -141,6 +144,7 @@ def reconstruct(
         if weights.config.scale is None:
             raise ValueError("these weights name no scale: give operator=Bicubic(scale)")
         operator = Bicubic(weights.config.scale)
+    operator = for_weights(operator, weights.config)
     if isinstance(noise, str):
         if noise != "estimate":
             raise ValueError(f"noise must be 'estimate' or a number, not {noise!r}")
@@ -149,6 +153,5 @@ def reconstruct(
         sigma = jnp.broadcast_to(jnp.asarray(noise, lr.dtype), lr.shape[:1])
     prior = LearnedPrior.from_weights(weights, dtype, precision) if prior is None else prior
     alpha, w = schedule(weights, iterations)
-    return unroll(
-        lr, operator, prior, alpha=alpha, w=w, sigma=sigma, trace=trace, backward=backward
-    )
+    options = {"sigma": sigma, "step": weights.config.step, "trace": trace, "backward": backward}
+    return unroll(lr, operator, prior, alpha=alpha, w=w, **options)

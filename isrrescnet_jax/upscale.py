@@ -26,7 +26,8 @@ class Upscaler:
         weights: what to run.
         scale: the factor; that of the weights by default. The network works at high resolution
             and accepts any, but does best at the one it was trained for.
-        operator: how the picture came about; `Bicubic(scale)` by default.
+        operator: how the picture came about; `Bicubic(scale)` by default. Of the physics of the
+            weights, unless it was made with another `reference` (with a warning).
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
         dtype: of the features, "float32" or "bfloat16".
@@ -59,6 +60,7 @@ class Upscaler:
         object.__setattr__(self, "scale", self.operator.scale)
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
+        self._streamer  # noqa: B018 (warns here, if it must)
 
     @functools.cached_property
     def _streamer(self) -> Streamer:

@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -29,6 +30,12 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+def exact(weights: isr.Weights, step: float = 1.0) -> isr.Weights:
+    """The same parameters as if they had been trained with exact physics."""
+    config = dataclasses.replace(weights.config, physics="exact", step=step)
+    return isr.Weights(weights.params, config)
 
 
 def photo(h: int, w: int, n: int = 1, seed: int = 0) -> np.ndarray:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -5,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photo
+import safetensors.numpy
+from conftest import exact, photo
 from PIL import Image
 
 import isrrescnet_jax as isr
@@ -64,6 +66,47 @@ def test_options_of_the_network(here, weights, small):
     expected = isr.upscale(image, weights=small, **plan)
     got = images.read("o/castle.tiff").color
     assert np.abs(got - expected).max() <= 1 and (got != expected).mean() < 1e-2
+
+
+@pytest.mark.filterwarnings("default")
+def test_physics_is_that_of_the_weights_unless_given(here, weights, small, capsys):
+    isr.save_weights(exact(small, step=2.0), "exact.safetensors")
+    image = np.asarray(Image.open("photos/bird.png"))
+
+    def result(file, *options):
+        capsys.readouterr()
+        arguments = ["photos/bird.png", "--weights", file, "--out", "o", "--overwrite"]
+        assert run("upscale", *arguments, *options) == 0
+        return np.asarray(Image.open("o/bird.png")), capsys.readouterr().err
+
+    for file, given, physics in (
+        (weights, small, "reference"),
+        ("exact.safetensors", exact(small, step=2.0), "exact"),
+    ):
+        expected = isr.upscale(image, weights=given)
+        for options in ((), ("--physics", physics)):
+            got, err = result(file, *options)
+            np.testing.assert_array_equal(got, expected)
+            assert not err
+        other = "exact" if physics == "reference" else "reference"
+        got, err = result(file, "--physics", other)
+        assert (got != expected).mean() > 0.1
+        assert f"trained with {physics} physics" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"physics": "quantum"}, "physics must be"), ({"step": 0.0}, "step must be"),
+     ({"step": "long"}, "step must be")],
+)  # fmt: skip
+def test_weights_of_unknown_physics_are_one_line(here, weights, capsys, fields, words):
+    with safetensors.safe_open(weights, framework="numpy") as file:
+        metadata = file.metadata()
+        flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    metadata["config"] = json.dumps(json.loads(metadata["config"]) | fields)
+    safetensors.numpy.save_file(flat, "bad.safetensors", metadata)
+    line = fails(capsys, "upscale", "photos/bird.png", "--weights", "bad.safetensors")
+    assert words in line and "bad.safetensors" in line
 
 
 def test_shards_share_a_folder(here, weights, capsys):

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isrrescnet_jax as isr
+from isrrescnet_jax import resample
+from isrrescnet_jax.degrade import degrade
 
 
 def make(name: str, scale: int, reference: bool):
@@ -106,22 +108,111 @@ def test_corrected_operators_are_pixel_centred(name, scale):
 
 def test_corrected_bicubic_makes_the_benchmarks_images():
     # MATLAB's imresize but for its rounding to uint8, once between the passes and once after.
-    from isrrescnet_jax.degrade import degrade
-
     hr = photo(48, 60)[0]
     lr = isr.Bicubic(4, reference=False).forward(jnp.asarray(hr[None], jnp.float32))
     assert np.abs(np.asarray(lr)[0] - degrade(hr, 4)).max() < 1.2
 
 
+@pytest.mark.parametrize("border", ["symmetric", "replicate"])
+def test_the_exact_bicubic_is_matlabs_at_every_border_and_size(border):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        for scale, h, w in ((2, 1, 5), (3, 9, 11), (4, 13, 2)):
+            operator = isr.Bicubic(scale, reference=False, border=border)
+            x, y = rng.normal(size=(2, h * scale, w * scale, 3)), rng.normal(size=(2, h, w, 3))
+            for array in (np.asarray, jnp.asarray):
+                down, up = operator.forward(array(x)), operator.initial(array(y))
+                np.testing.assert_allclose(
+                    down, resample.imresize(x, 1 / scale, border), atol=1e-12
+                )
+                np.testing.assert_allclose(up, resample.imresize(y, scale, border), atol=1e-12)
+                left, right = np.vdot(down, y), np.vdot(x, operator.adjoint(array(y)))
+                np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match="border must be"):
+        isr.Bicubic(2, border="zero")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_exact_bicubic_has_the_norm_of_its_docstring(scale):
+    documented = {"symmetric": (0.250, 0.111, 0.0625), "replicate": (0.251, 0.112, 0.0628)}
+    for border, norms in documented.items():
+        operator = isr.Bicubic(scale, reference=False, border=border)
+
+        @jax.jit
+        def power(v, operator=operator):
+            def step(_, v):
+                v = operator.adjoint(operator.forward(v))
+                return v / jnp.linalg.norm(v)
+
+            v = jax.lax.fori_loop(0, 500, step, v)
+            return jnp.linalg.norm(operator.adjoint(operator.forward(v)))
+
+        found = float(power(jax.random.normal(jax.random.key(0), (1, 48, 48, 1))))
+        np.testing.assert_allclose(found, norms[scale - 2], rtol=6e-3)
+    np.testing.assert_allclose(documented["symmetric"][scale - 2], 1 / scale**2, rtol=2e-3)
+
+
+FLIPS = [
+    lambda x, f=f, t=t: f(x.swapaxes(1, 2) if t else x)
+    for t in (False, True)
+    for f in (
+        lambda x: x,
+        lambda x: x[:, ::-1],
+        lambda x: x[:, :, ::-1],
+        lambda x: x[:, ::-1, ::-1],
+    )
+]
+
+
+@settings(max_examples=12)
+@given(st.sampled_from(["Bicubic", "replicate", "Bilinear", "Blur"]), scales, sides, sides)
+def test_exact_operators_commute_with_the_flips_of_the_ensemble(name, scale, h, w):
+    if name == "Blur":
+        # Symmetric, and of the parity of the scale, so that its centre is that of the pixel.
+        offset = np.arange(4 + scale % 2) - (3 + scale % 2) / 2
+        kernel = np.exp(-(offset**2 + offset[:, None] ** 2) / 3)
+        operator = isr.Blur(scale, kernel / kernel.sum(), reference=False)
+    elif name == "replicate":
+        operator = isr.Bicubic(scale, reference=False, border="replicate")
+    else:
+        operator = getattr(isr, name)(scale, reference=False)
+    rng = np.random.default_rng(h * 7 + w)
+    x, y = rng.uniform(0, 255, (1, h * scale, w * scale, 3)), rng.uniform(0, 255, (1, h, w, 3))
+    for flip in FLIPS:
+        np.testing.assert_allclose(operator.forward(flip(x)), flip(operator.forward(x)), atol=1e-9)
+        np.testing.assert_allclose(operator.adjoint(flip(y)), flip(operator.adjoint(y)), atol=1e-9)
+        np.testing.assert_allclose(
+            operator.gradient(flip(x), flip(y)), flip(operator.gradient(x, y)), atol=1e-9
+        )
+        np.testing.assert_allclose(operator.initial(flip(y)), flip(operator.initial(y)), atol=1e-9)
+
+
+def test_the_reference_does_not_commute_with_them():
+    # So that the test above is known to notice.
+    rng = np.random.default_rng(0)
+    operator, y = isr.Bicubic(2, reference=True), rng.uniform(0, 255, (1, 6, 6, 1))
+    apart = [np.abs(operator.upsample(flip(y)) - flip(operator.upsample(y))) for flip in FLIPS]
+    assert np.max([a.max() for a in apart]) > 1
+
+
+def test_an_operator_by_itself_has_to_be_told_its_physics():
+    y = np.ones((1, 4, 4, 3), np.float32)
+    for method in ("forward", "adjoint", "upsample", "initial"):
+        with pytest.raises(ValueError, match="reference=False"):
+            getattr(isr.Bicubic(2), method)(y)
+    with pytest.raises(ValueError, match="reference=False"):
+        isr.Bilinear(2).gradient(np.ones((1, 8, 8, 3), np.float32), y)
+
+
 def test_operators_are_pytrees():
-    operator = isr.Blur(2, jnp.ones((3, 3)))
+    operator = isr.Blur(2, jnp.ones((3, 3)), reference=True)
     assert jax.tree.leaves(operator)[0].shape == (3, 3)
     assert jax.tree.leaves(isr.Bicubic(3)) == []
     x = jnp.ones((1, 8, 8, 3))
     grad = jax.grad(lambda op: op.forward(x).sum())(operator)
     assert grad.kernel.shape == (3, 3) and grad.scale == 2
     kernels = jnp.stack([jnp.ones((3, 3)), jnp.zeros((3, 3))])
-    many = jax.vmap(lambda k: isr.Blur(2, k).forward(x))(kernels)
+    many = jax.vmap(lambda k: isr.Blur(2, k, reference=True).forward(x))(kernels)
     assert many.shape == (2, 1, 4, 4, 3) and not many[1].any()
 
 
@@ -131,9 +222,9 @@ def test_bad_operators_say_what_is_wrong():
     x = jnp.ones((1, 8, 8, 3))
     for kernel, scale in ((np.ones((4, 4)), 2), (np.ones((3, 3)), 4)):
         with pytest.raises(ValueError, match="reference=False"):
-            isr.Blur(scale, kernel).forward(x)
+            isr.Blur(scale, kernel, reference=True).forward(x)
         assert isr.Blur(scale, kernel, reference=False).forward(x).shape[1] == 8 // scale
     with pytest.raises(ValueError, match="kernel must be"):
-        isr.Blur(2, np.ones((3, 5))).forward(x)
+        isr.Blur(2, np.ones((3, 5)), reference=True).forward(x)
     with pytest.raises(ValueError, match="does not fit 3"):
-        isr.Blur(2, np.ones((2, 3, 3))).forward(x)
+        isr.Blur(2, np.ones((2, 3, 3)), reference=True).forward(x)

@@ -50,7 +50,9 @@ def load(case):
 
 
 def operator_of(mode, scale, kernel=None):
-    return isr.Blur(scale, kernel) if mode == "kernel" else OPERATORS[mode](scale)
+    if mode == "kernel":
+        return isr.Blur(scale, kernel, reference=True)
+    return OPERATORS[mode](scale, reference=True)
 
 
 def solve(weights, golden, **options):

@@ -56,7 +56,7 @@ def test_truncated_halves_the_loss_and_cuts_the_gradient_at_the_intermediate_poi
 
         y = jnp.asarray(BATCH["lr"], jnp.float32)
         v = x1 + jnp.exp(weights.params["w"][1]) * (x1 - x0)
-        z = v - Bicubic(2).gradient(v, y)
+        z = v - Bicubic(2, reference=True).gradient(v, y)
         prior = LearnedPrior.from_weights(weights, precision="default")
         return clip(z - prior(z, noise_level(y), weights.params["alpha"][1]))
 

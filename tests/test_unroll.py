@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import photo
+from conftest import exact, photo
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.unroll import clip
@@ -23,7 +23,9 @@ def test_solution(small):
     assert solution.image.shape == (2, 18, 16, 3)
     assert solution.iterates.shape == (3, 2, 18, 16, 3)
     np.testing.assert_array_equal(solution.iterates[-1], solution.image)
-    np.testing.assert_allclose(solution.initial, isr.Bicubic(2).initial(LR), rtol=1e-5)
+    np.testing.assert_allclose(
+        solution.initial, isr.Bicubic(2, reference=True).initial(LR), rtol=1e-5
+    )
     np.testing.assert_allclose(solution.sigma, isr.noise_level(LR), rtol=1e-6)
     assert run(small, LR).iterates is None
     assert solution.image.min() >= 0 and solution.image.max() <= 255
@@ -101,6 +103,32 @@ def test_constant_images_are_finite_with_finite_gradients(small, value):
     lr = jnp.full((1, 8, 8, 3), value, jnp.float32)
     out, grads = jax.jit(jax.value_and_grad(loss))(small, lr)
     assert np.isfinite(out) and all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_the_physics_of_the_weights_is_followed(small):
+    weights = exact(small, step=3.0)
+    lr = jnp.asarray(photo(9, 8), jnp.float32)
+    got = run(weights, lr)
+    given = run(weights, lr, operator=isr.Bicubic(2, reference=False))
+    np.testing.assert_array_equal(got.image, given.image)
+    np.testing.assert_array_equal(got.image, run(weights, lr, operator=isr.Bicubic(2)).image)
+    # By hand: exact operator, step 3.
+    operator = isr.Bicubic(2, reference=False)
+    prior = isr.LearnedPrior.from_weights(weights)
+    x = operator.initial(lr)
+    z = x - 3.0 * operator.gradient(x, lr)
+    z = z - prior(z, got.sigma, weights.params["alpha"][0])
+    first = run(weights, lr, iterations=1).image
+    np.testing.assert_allclose(first, np.clip(z, 0, 255), atol=1e-3)
+    assert np.abs(first - run(small, lr, iterations=1).image).max() > 1
+
+
+def test_another_physics_has_to_be_asked_for_and_is_warned_of(small):
+    lr = jnp.asarray(photo(8, 8), jnp.float32)
+    for weights, reference in ((small, False), (exact(small), True)):
+        with pytest.warns(UserWarning, match=f"trained with {weights.config.physics} physics"):
+            other = isr.reconstruct(weights, lr, operator=isr.Bicubic(2, reference=reference))
+        assert np.abs(other.image - isr.reconstruct(weights, lr).image).max() > 1
 
 
 def test_own_operator_and_prior_in_the_same_loop():

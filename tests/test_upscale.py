@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import photo
+from conftest import exact, photo
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.upscale import Upscaler, upscale_alpha
@@ -99,3 +99,23 @@ def test_bad_input_says_what_is_wrong(small):
         isr.upscale(RGB, 2, weights="x7")
     with pytest.raises(ValueError, match="a picture"):
         Upscaler(small)(np.zeros((0, 4, 3)))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_exact_physics_is_the_same_in_all_orientations_and_not_dark_at_the_border(small, scale):
+    # Without its network a model is all physics: then the ensemble changes nothing.
+    network = small.params["network"]
+    silent = network["decoder"] | {"g": np.zeros(8, np.float32)}
+    params = small.params | {"network": network | {"decoder": silent}}
+    y = photo(9, 14)[0].astype(np.float32)
+
+    def apart(weights):
+        plain = Upscaler(weights, scale)(y)
+        return plain, np.abs(Upscaler(weights, scale, ensemble=True)(y) - plain).max()
+
+    config = dataclasses.replace(small.config, scale=scale)
+    assert apart(exact(isr.Weights(params, config), step=scale**2))[1] < 1e-3
+    assert apart(isr.Weights(params, config))[1] > 1
+    flat, _ = apart(exact(isr.Weights(params, config)))
+    border = np.abs(flat[[0, -1]].mean() - y[[0, -1]].mean())
+    assert border < 2

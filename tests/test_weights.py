@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import exact
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +88,19 @@ def test_bad_files_are_named_in_one_line(tmp_path, small, how):
     with pytest.raises(ValueError, match=how) as error:
         isr.load_weights(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_physics_and_step_are_kept_and_old_files_mean_the_reference(tmp_path, small):
+    path = tmp_path / "exact.safetensors"
+    isr.save_weights(exact(small, step=4.0), path)
+    assert isr.load_weights(path).config == exact(small, step=4.0).config
+    old = dataclasses.asdict(small.config)
+    del old["physics"], old["step"]
+    flat = {k: np.array(v) for k, v in module.flatten(small.params).items()}
+    header = {"format": module.FORMAT, "config": json.dumps(old)}
+    safetensors.numpy.save_file(flat, path, header)
+    assert isr.load_weights(path).config == small.config
+    assert small.config.physics == "reference" and small.config.step == 1
 
 
 def test_truncated_files_and_failed_writes(tmp_path, small):
