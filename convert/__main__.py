@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from isrrescnet_jax.files import atomic_path
 from isrrescnet_jax.weights import Weights, load_weights, save_weights
 
-from .names import from_torch, to_torch
+from .names import OFFICIAL, from_torch, to_torch
 
 PYTORCH, JAX = (".pth", ".pt"), (".safetensors",)
 
@@ -75,7 +75,14 @@ class Convert:
             f"{self.src} -> {self.dst}: {'RGB' if config.channels == 3 else 'grey'}, "
             f"depth {config.depth}, {config.feedback_steps} feedback steps, "
             f"{config.iterations} iterations, scale {config.scale or 'not stated'}"
+            + (f", {config.physics} physics, step {config.step:g}" if _unofficial(weights) else "")
         )
+        if suffixes[0] in JAX and _unofficial(weights):
+            print(
+                f"convert: warning: {self.dst} is for {config.physics} physics and step "
+                f"{config.step:g}: the official PyTorch code ignores that and runs its own on it",
+                file=sys.stderr,
+            )
         if not self.verify:
             return 0
         from .verify import verify
@@ -112,16 +119,29 @@ def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> W
         raise ValueError(f"{path}: {error}") from None
 
 
+def _unofficial(weights: Weights) -> dict[str, Any]:
+    """Physics and step, if they are not both those of the official code; else empty."""
+    own = {name: getattr(weights.config, name) for name in OFFICIAL}
+    return {} if own == OFFICIAL else own
+
+
 def save_pth(weights: Weights, path: Path) -> None:
-    """Write the official format; the two names of a block's tensor share its storage."""
+    """Write the official format; the two names of a block's tensor share its storage.
+
+    Physics and step, if they are not those of the official code, stand beside the tensors as
+    "physics" and "step". The official code, which knows only its own, ignores them.
+    """
     torch = _torch()
     shared: dict[str, Any] = {}
     state = OrderedDict()
     for name, array in to_torch(weights.params).items():
         original = name.replace("model.fbblock.RBs.", "model.resblocks.")
         state[name] = shared.setdefault(original, torch.from_numpy(array.copy()))
+    beside = _unofficial(weights)
+    if beside:
+        beside["step"] = float(beside["step"])
     with atomic_path(path) as temporary:
-        torch.save({"model_state_dict": state}, temporary)
+        torch.save({"model_state_dict": state, **beside}, temporary)
 
 
 def _torch() -> Any:

@@ -1,5 +1,6 @@
 """Official tensor names and layouts <-> ours, exact to the bit in both directions."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ _NEW_STYLE = {
     ".parametrizations.weight.original0": ".weight_g",
     ".parametrizations.weight.original1": ".weight_v",
 }
+# What the official code runs, and what a checkpoint that says nothing else was trained with.
+OFFICIAL = {"physics": "reference", "step": 1.0}
 _BLOCKS, _DUPLICATES = "model.resblocks.", "model.fbblock.RBs."
 
 
@@ -117,6 +120,20 @@ def _infer(tensors: dict[str, np.ndarray], feedback_steps: int, scale: int | Non
     )
 
 
+def _physics(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Physics and step as they stand beside "model_state_dict"; the official ones otherwise."""
+    beside = state if "model_state_dict" in state else {}
+    physics, step = (beside.get(name, official) for name, official in OFFICIAL.items())
+    if not isinstance(physics, str):
+        raise ValueError(f"physics is a {type(physics).__name__}, not a name")
+    if isinstance(step, bool) or not isinstance(step, int | float):
+        raise ValueError(f"step is a {type(step).__name__}, not a number")
+    try:
+        return {"physics": physics, "step": float(step)}
+    except OverflowError:  # an integer has no largest value
+        raise ValueError("step must be a positive number, not one beyond all floats") from None
+
+
 def from_torch(
     state_dict: Mapping[str, Any], feedback_steps: int = 4, scale: int | None = None
 ) -> Weights:
@@ -126,7 +143,9 @@ def from_torch(
         state_dict: the state dict, or a dictionary that holds it as "model_state_dict"; tensors or
             NumPy arrays, with or without the prefix "module.", in old-style weight norm
             (`weight_g`, `weight_v`) or new (`parametrizations.weight.original0/1`). Depth,
-            channels, features and iterations are read off the tensors.
+            channels, features and iterations are read off the tensors. Beside "model_state_dict"
+            may stand "physics" ("reference" or "exact") and "step" (a positive number), as
+            `python -m convert` writes them; without them they are "reference" and 1.
         feedback_steps, scale: what a checkpoint does not say.
 
     Returns:
@@ -134,10 +153,12 @@ def from_torch(
 
     Raises:
         ValueError: a tensor is missing, unknown, of another shape or type, or not finite, or the
-            two copies of a block differ; in one line, with the name of the tensor.
+            two copies of a block differ; in one line, with the name of the tensor. Also where
+            "physics" or "step" is of another kind.
     """
     tensors = _official(state_dict)
     config = _infer(tensors, feedback_steps, scale)
+    config = dataclasses.replace(config, **_physics(state_dict))
     shapes = expected_shapes(config)
     flat: dict[str, np.ndarray] = {}
     for official, ours in _pairs(config.depth):

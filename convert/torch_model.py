@@ -4,12 +4,14 @@ Written from the description of the method and checked against numbers of the re
 implementation; it shares no code with `isrrescnet_jax`. Modules and parameters bear the official
 names, so the state dict of an official file loads as it is, and what the reference cannot do this
 cannot either: images under 8 pixels, 0/0 in the projection (NaN), more iterations than trained.
-Images are (n, c, h, w), in [0, 255].
+Beside the physics of the reference with their defects there are the exact ones, which the reference
+does not have (`physics="exact"`). Images are (n, c, h, w), in [0, 255].
 
 Works in float32 and float64, under autograd and on any device. `model.model.compile()` compiles the
 network; `model.to(memory_format=torch.channels_last)` makes its convolutions run channels-last.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -146,7 +148,7 @@ class Prior(nn.Module):
         return self.conv_out(x)
 
 
-# --- the physics --------------------------------------------------------------------------------
+# --- the physics of the reference ---------------------------------------------------------------
 
 
 def bilinear(x: Tensor, h: int, w: int) -> Tensor:
@@ -190,7 +192,7 @@ def bicubic_up(x: Tensor, scale: int) -> Tensor:
     return out
 
 
-def data_gradient(
+def reference_gradient(
     v: Tensor, y: Tensor, scale: int, mode: str = "bicubic", kernel: Tensor | None = None
 ) -> Tensor:
     """U (D v - y) of the operator `mode`: bicubic, bilinear, kernel or normal (decimation).
@@ -211,6 +213,163 @@ def data_gradient(
         out[:, :, 1::scale, 1::scale] = v[:, :, 1::scale, 1::scale] - y
         return out
     raise ValueError(f"mode must be bicubic, bilinear, kernel or normal, not {mode!r}")
+
+
+# --- the exact physics --------------------------------------------------------------------------
+
+
+def keys(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel, a = -1/2."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _tensor(matrix: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # One made under inference_mode, and kept, could never be used under autograd.
+    with torch.inference_mode(False):
+        return torch.from_numpy(matrix).to(device, dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def imresize_matrix(
+    n: int, m: int, border: str, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """MATLAB's bicubic `imresize` of an axis from n to m pixels: (m, n), computed in float64.
+
+    Output i lies at (i + 1/2) n / m - 1/2. The kernel is stretched by n / m when that is above 1;
+    its weights sum to 1. Beyond the ends the axis is mirrored, edge pixel included ("symmetric"),
+    or its last pixel repeated ("replicate").
+    """
+    modes = {"symmetric": "symmetric", "replicate": "edge"}
+    if border not in modes:
+        raise ValueError(f"border must be symmetric or replicate, not {border!r}")
+    stretch = max(n / m, 1)
+    margin = math.ceil(2 * stretch) + 1
+    centres = (np.arange(m) + 0.5) * (n / m) - 0.5
+    weights = keys((np.arange(-margin, n + margin) - centres[:, None]) / stretch)
+    weights /= weights.sum(axis=1, keepdims=True)
+    extended = np.pad(np.eye(n), ((margin, margin), (0, 0)), mode=modes[border])
+    return _tensor(weights @ extended, dtype, device)
+
+
+@functools.lru_cache(maxsize=32)
+def centre_matrix(m: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Linear interpolation at the centres of m pixels that are `scale` wide: (m, scale m)."""
+    distance = np.abs(np.arange(scale) - (scale - 1) / 2)
+    return _tensor(np.kron(np.eye(m), np.maximum(1 - distance, 0)), dtype, device)
+
+
+def _axes(mode: str, like: Tensor, h: int, w: int, scale: int, border: str) -> list[Tensor]:
+    """D of the rows and of the columns, for low-resolution images of h x w pixels."""
+    kind = like.dtype, like.device
+    if mode == "bicubic":
+        return [imresize_matrix(scale * m, m, border, *kind) for m in (h, w)]
+    return [centre_matrix(m, scale, *kind) for m in (h, w)]
+
+
+def _repeated(m: int, k: int, scale: int, device: torch.device) -> Tensor:
+    """Which pixels of an axis the windows of a kernel see, the first and the last ones again.
+
+    The window of low-resolution pixel i begins at s i + (s - k) // 2; m of them need s (m - 1) + k
+    pixels.
+    """
+    seen = torch.arange(scale * (m - 1) + k, device=device) + (scale - k) // 2
+    return seen.clamp(0, scale * m - 1)
+
+
+def observe(
+    x: Tensor,
+    scale: int,
+    mode: str = "bicubic",
+    kernel: Tensor | None = None,
+    border: str = "symmetric",
+) -> Tensor:
+    """The exact D: (n, c, s h, s w) -> (n, c, h, w).
+
+    bicubic    MATLAB's antialiased `imresize` by 1/s, unrounded, with this `border`
+    bilinear   linear interpolation at the centres of the low-resolution pixels
+    kernel     correlation with the (c, 1, k, k) kernel centred on the low-resolution pixel (to half
+               a pixel), edge pixels repeated
+    normal     the pixels [1::s, 1::s]
+    """
+    h, w = x.shape[2] // scale, x.shape[3] // scale
+    if mode in ("bicubic", "bilinear"):
+        rows, columns = _axes(mode, x, h, w, scale, border)
+        return rows @ x @ columns.mT
+    if mode == "kernel":
+        k = kernel.shape[-1]
+        for axis, m in ((2, h), (3, w)):
+            x = x.index_select(axis, _repeated(m, k, scale, x.device))
+        return F.conv2d(x, kernel, stride=scale, groups=x.shape[1])
+    if mode == "normal":
+        return x[:, :, 1::scale, 1::scale]
+    raise ValueError(f"mode must be bicubic, bilinear, kernel or normal, not {mode!r}")
+
+
+def observe_transposed(
+    y: Tensor,
+    scale: int,
+    mode: str = "bicubic",
+    kernel: Tensor | None = None,
+    border: str = "symmetric",
+) -> Tensor:
+    """D^T of `observe`: (n, c, h, w) -> (n, c, s h, s w), with <D x, y> = <x, D^T y>."""
+    n, c, h, w = y.shape
+    if mode in ("bicubic", "bilinear"):
+        rows, columns = _axes(mode, y, h, w, scale, border)
+        return rows.mT @ y @ columns
+    if mode == "kernel":
+        k = kernel.shape[-1]
+        x = F.conv_transpose2d(y, kernel, stride=scale, groups=c)
+        for axis, m in ((2, h), (3, w)):
+            shape = [*x.shape]
+            shape[axis] = scale * m
+            x = x.new_zeros(shape).index_add(axis, _repeated(m, k, scale, x.device), x)
+        return x
+    if mode == "normal":
+        x = y.new_zeros(n, c, scale * h, scale * w)
+        x[:, :, 1::scale, 1::scale] = y
+        return x
+    raise ValueError(f"mode must be bicubic, bilinear, kernel or normal, not {mode!r}")
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def _exact(physics: str) -> bool:
+    if physics not in ("reference", "exact"):
+        raise ValueError(f"physics must be reference or exact, not {physics!r}")
+    return physics == "exact"
+
+
+def data_gradient(
+    v: Tensor,
+    y: Tensor,
+    scale: int,
+    mode: str = "bicubic",
+    kernel: Tensor | None = None,
+    physics: str = "reference",
+    border: str = "symmetric",
+) -> Tensor:
+    """U (D v - y): that of the reference (`reference_gradient`), or exact, D^T (D v - y)."""
+    if not _exact(physics):
+        return reference_gradient(v, y, scale, mode, kernel)
+    residual = observe(v, scale, mode, kernel, border) - y
+    return observe_transposed(residual, scale, mode, kernel, border)
+
+
+def initial_image(
+    y: Tensor, scale: int, physics: str = "reference", border: str = "symmetric"
+) -> Tensor:
+    """x_0: bilinear with dark borders (reference), or MATLAB's bicubic `imresize` (exact)."""
+    h, w = y.shape[2:]
+    if not _exact(physics):
+        return bilinear(y, h * scale, w * scale)
+    kind = border, y.dtype, y.device
+    rows, columns = (imresize_matrix(m, scale * m, *kind) for m in (h, w))
+    return rows @ y @ columns.mT
 
 
 @torch.no_grad()
@@ -253,24 +412,26 @@ class ISRResCNet(nn.Module):
         iterations: int | None = None,
         noise: float | Tensor | None = None,
         reference_gradient: bool = False,
+        physics: str = "reference",
+        step: float = 1.0,
+        border: str = "symmetric",
     ) -> dict[str, Tensor]:
         """Run the iterations; see `reconstruct` for arguments and result.
 
         `reference_gradient` gives the gradient of the reference implementation with its error (see
         `Prior.forward`); values are the same.
         """
-        n, _, h, w = lr.shape
         sigma = noise_level(lr) if noise is None else (torch.ones_like(lr[:, 0, 0, 0]) * noise)
-        x = previous = initial = bilinear(lr, h * scale, w * scale)
+        x = previous = initial = initial_image(lr, scale, physics, border)
         count = math.sqrt(initial[0].numel() - 1)
         iterates, ratios = [], []
         iterations = len(self.alpha) if iterations is None else iterations
         for k in range(iterations):
             v = x if k == 0 else x + torch.exp(self.w[k]) * (x - previous)
-            gradient = data_gradient(v, lr, scale, mode, kernel)
+            gradient = data_gradient(v, lr, scale, mode, kernel, physics, border)
             if k == 0:
                 first_gradient = gradient
-            z = v - gradient
+            z = v - step * gradient
             r = self.model(z, reference_gradient and k < iterations - 1)
             length = torch.linalg.vector_norm(r, dim=(1, 2, 3))
             radius = torch.exp(self.alpha[k]) * sigma * count
@@ -306,6 +467,9 @@ def reconstruct(
     iterations: int | None = None,
     noise: float | Tensor | None = None,
     feedback_steps: int = 4,
+    physics: str = "reference",
+    step: float = 1.0,
+    border: str = "symmetric",
 ) -> dict[str, Tensor]:
     """Super-resolve a batch and keep everything on the way.
 
@@ -319,10 +483,17 @@ def reconstruct(
         iterations: how many to run; all that were trained by default.
         noise: known noise level in grey levels, one or one for each image; None estimates it.
         feedback_steps: of a state dict, which does not say.
+        physics: "reference", the operators of the reference with their defects, or "exact" (see
+            `observe`), whose initial image is MATLAB's bicubic interpolation.
+        step: length of the gradient step, z = v - step * gradient.
+        border: how exact bicubic interpolation goes on beyond the edge: "symmetric" or "replicate".
 
     Returns:
         "iterates" (K, n, c, H, W), "initial" (n, c, H, W), "sigma" (n,), "gradient_at_initial"
         (n, c, H, W), "projection_ratio" (K, n): |r|/e before the projection, active above 1.
+
+    Raises:
+        ValueError: no such mode, physics or border.
     """
     lr = torch.as_tensor(lr)
     if kernel is not None:
@@ -331,8 +502,9 @@ def reconstruct(
         kernel = kernel.reshape(-1, 1, k, k).expand(lr.shape[1], 1, k, k)
     if noise is not None:
         noise = torch.as_tensor(noise).to(lr)
+    options = {"physics": physics, "step": step, "border": border}
     if isinstance(model_or_state, nn.Module):
-        return model_or_state(lr, scale, mode, kernel, iterations, noise)
+        return model_or_state(lr, scale, mode, kernel, iterations, noise, **options)
     model = from_state(model_or_state, feedback_steps, lr.dtype).to(lr.device)
     with torch.no_grad():
-        return model(lr, scale, mode, kernel, iterations, noise)
+        return model(lr, scale, mode, kernel, iterations, noise, **options)

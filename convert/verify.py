@@ -45,6 +45,8 @@ def verify(weights: isr.Weights, paths: Sequence[Path], expect: Path | None = No
             torch.tensor(lr.transpose(0, 3, 1, 2)),
             operator.scale,
             feedback_steps=weights.config.feedback_steps,
+            physics=weights.config.physics,
+            step=weights.config.step,
         )["iterates"]
         theirs = theirs.numpy().transpose(0, 1, 3, 4, 2)
         print(f"{path}: {lr.shape[2]}x{lr.shape[1]}, x{operator.scale}, JAX against PyTorch")

@@ -1,5 +1,6 @@
 """Conversion, exact to the bit; and nothing but one line where there is nothing to convert."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -234,6 +235,62 @@ def test_gradients_in_official_names_and_layouts():
     assert nan[:, :, 4, 3].all() and nan.mean() == 1 / 25
 
 
+# --- physics and step ---------------------------------------------------------------------------
+
+
+def with_physics(weights, physics, step):
+    config = dataclasses.replace(weights.config, physics=physics, step=step)
+    return dataclasses.replace(weights, config=config)
+
+
+@pytest.mark.parametrize(("physics", "step"), [("exact", 1), ("exact", 16.0), ("reference", 2.5)])
+def test_physics_and_step_there_and_back(tmp_path, capsys, physics, step):
+    a, b, c = (tmp_path / name for name in ("a.safetensors", "b.pth", "c.safetensors"))
+    before = with_physics(from_torch(random_state()), physics, step)
+    isr.save_weights(before, a)
+    assert run(a, b) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1 and f"{physics} physics, step {step:g}" in out
+    assert err.startswith("convert: warning: ") and err.count("\n") == 1
+    assert str(b) in err and f"{physics} physics" in err and "official PyTorch code" in err
+    content = torch.load(b, weights_only=True)
+    assert list(content) == ["model_state_dict", "physics", "step"]
+    assert content["physics"] == physics and content["step"] == step
+    assert type(content["physics"]) is str and type(content["step"]) is float
+    assert run(b, c) == 0
+    out, err = capsys.readouterr()
+    assert f"{physics} physics, step {step:g}" in out and err == ""
+    for after in (isr.load_weights(c), from_torch(content)):
+        assert after.config == before.config
+        assert bits(to_torch(after.params)) == bits(to_torch(before.params))
+
+
+@pytest.mark.parametrize("step", [1, 1.0])
+def test_official_weights_have_no_more_beside_them_and_no_warning(tmp_path, capsys, step):
+    weights = with_physics(from_torch(random_state()), "reference", step)
+    isr.save_weights(weights, tmp_path / "a.safetensors")
+    assert run(tmp_path / "a.safetensors", tmp_path / "b.pth") == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "physics" not in out and "step 1" not in out
+    assert list(torch.load(tmp_path / "b.pth", weights_only=True)) == ["model_state_dict"]
+
+
+def test_either_of_physics_and_step_may_be_missing():
+    state = {"model_state_dict": random_state()}
+    for beside in ({}, {"physics": "exact"}, {"step": 4}):
+        config = from_torch(state | beside).config
+        assert config.physics == beside.get("physics", "reference")
+        assert config.step == beside.get("step", 1.0) and type(config.step) is float
+
+
+def test_the_line_about_bad_physics_is_one():
+    state = {"model_state_dict": random_state()}
+    for beside in ({"physics": torch.ones(9, 9)}, {"physics": "a\nb"}, {"step": torch.ones(9, 9)}):
+        with pytest.raises(ValueError) as error:
+            from_torch(state | beside)
+        assert "\n" not in str(error.value)
+
+
 # --- damage -------------------------------------------------------------------------------------
 
 
@@ -266,6 +323,10 @@ def with_value(value, where=(0, 0, 0, 0)):
         return tensor
 
     return edit
+
+
+def beside(**more):
+    return lambda state: {"model_state_dict": state, **more}
 
 
 def minus_zero(state):
@@ -324,6 +385,20 @@ DAMAGE = {
     "a tensor": (lambda state: state["w"], "holds a Tensor, not a state dict"),
     "wrapped list": (lambda state: {"model_state_dict": [1]}, "model_state_dict is a list"),
     "wrapped nothing": (lambda state: {"model_state_dict": {}}, "tensor alpha is missing"),
+    "unknown physics": (beside(physics="other"), "physics must be reference or exact, not 'other'"),
+    "physics a number": (beside(physics=3), "physics is a int, not a name"),
+    "physics a tensor": (beside(physics=torch.ones(2)), "physics is a Tensor"),
+    "physics a list": (beside(physics=["exact"]), "physics is a list"),
+    "no physics": (beside(physics=None), "physics is a NoneType"),
+    "step of zero": (beside(step=0), "step must be a positive number, not 0"),
+    "step back": (beside(step=-1.0), "step must be a positive number, not -1.0"),
+    "step NaN": (beside(step=float("nan")), "step must be a positive number, not nan"),
+    "endless step": (beside(step=float("inf")), "step must be a positive number, not inf"),
+    "step beyond floats": (beside(step=10**400), "step must be a positive number"),
+    "step true": (beside(step=True), "step is a bool, not a number"),
+    "step a name": (beside(step="two"), "step is a str, not a number"),
+    "step a tensor": (beside(step=torch.ones(2)), "step is a Tensor, not a number"),
+    "step a list": (beside(step=[1.0]), "step is a list, not a number"),
 }
 
 
@@ -518,6 +593,15 @@ def test_verify_passes(tmp_path, capsys, pair, channels):
     assert run(tmp_path / "w.safetensors", tmp_path / "b.pth", "--verify", picture, picture) == 0
     out = capsys.readouterr().out
     assert out.count("16x12") == 2 and out.count("PASS") == 1
+
+
+def test_verify_runs_the_physics_and_the_step_of_the_weights(tmp_path, capsys, pair):
+    source, picture, _ = pair()
+    weights = from_torch(torch.load(source, weights_only=True), feedback_steps=2, scale=2)
+    isr.save_weights(with_physics(weights, "exact", 4.0), tmp_path / "exact.safetensors")
+    assert run(tmp_path / "exact.safetensors", tmp_path / "b.pth", "--verify", picture) == 0
+    out, err = capsys.readouterr()
+    assert out.count("PASS") == 1 and "exact physics, step 4" in out and err.count("warning") == 1
 
 
 def shift(where, by):
