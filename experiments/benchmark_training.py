@@ -78,12 +78,15 @@ def jax_step(benchmark: Benchmark, backward: str, dtype: str, devices: int = 1):
         model=ModelConfig(iterations=benchmark.iterations, scale=benchmark.scale),
         data=DataConfig(scale=benchmark.scale),
         backward=backward,
+        optimizer="amsgrad",
+        learning_rate=3e-3,
+        schedule="stepped",
         dtype="bfloat16" if dtype == "bfloat16" else "float32",
         precision="highest" if dtype == "float32" else "default",
     )
     share = ShardMap(jax.devices()[:devices])
     batch = share.shard(dict(zip(("lr", "hr"), benchmark.images(), strict=True)))
-    program = share.compile(functools.partial(train_step, config=config, axis_name=AXIS))
+    program = share.compile(functools.partial(train_step, recipe=config, axis_name=AXIS))
     state = init_state(config, init_weights(config.model, jax.random.key(0)).params)
     state = [share.replicate(state)]
 

@@ -41,7 +41,7 @@ import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from isrrescnet_jax.train import TrainConfig, init_state, train_step
+from isrrescnet_jax.train import Recipe, init_state, train_step
 from isrrescnet_jax.train.loop import fresh_weights
 from isrrescnet_jax.train.parallel import AXIS, ShardMap
 from isrrescnet_jax.train.recipe import load_recipe
@@ -201,13 +201,14 @@ def estimated_cycles(program: str) -> int:
 # --- the plan -------------------------------------------------------------------------------------
 
 
-def plan(config: TrainConfig, name: str, batch: int) -> Plan:
+def plan(recipe: Recipe, name: str, batch: int) -> Plan:
     """Compile the step for a slice and read off what the compiler says."""
+    config = recipe.config
     topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
     devices = ShardMap(topology.devices)
     shape = (batch * len(topology.devices), config.data.patch, config.data.patch, 3)
     low = config.data.patch // config.model.scale
-    state = jax.eval_shape(lambda: init_state(config, fresh_weights(config).params))
+    state = jax.eval_shape(lambda: init_state(recipe, fresh_weights(config).params))
 
     def placed(tree, spec):
         sharding = NamedSharding(devices.mesh, spec)
@@ -219,7 +220,7 @@ def plan(config: TrainConfig, name: str, batch: int) -> Plan:
         "lr": jax.ShapeDtypeStruct((shape[0], low, low, 3), jnp.uint8),
         "hr": jax.ShapeDtypeStruct(shape, jnp.uint8),
     }
-    step = functools.partial(train_step, config=config, axis_name=AXIS)
+    step = functools.partial(train_step, recipe=recipe, axis_name=AXIS)
     traced = devices.compile(step).trace(
         placed(state, PartitionSpec()), placed(images, PartitionSpec(AXIS))
     )
@@ -273,13 +274,14 @@ def main(
     for name in slices:
         if name.split(":")[0] not in CHIPS:
             raise SystemExit(f"{name}: no figures for this type, only for {', '.join(CHIPS)}")
-    config = dataclasses.replace(load_recipe(recipe), dtype=dtype)
+    loaded = load_recipe(recipe)
+    loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, dtype=dtype))
     plans = []
     for name in slices:
         for batch in batches:
             start = time.monotonic()
             try:
-                plans.append(plan(config, name, batch))
+                plans.append(plan(loaded, name, batch))
             except jax.errors.JaxRuntimeError as error:  # no such slice, or too little memory
                 print(f"{name}, {batch} images per chip: {error}", flush=True)
             else:

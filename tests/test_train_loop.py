@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,9 +19,9 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from isrrescnet_jax import ModelConfig, load_weights, save_weights
+from isrrescnet_jax import Bicubic, ModelConfig, cli, load_weights, save_weights
 from isrrescnet_jax.data import DataConfig
-from isrrescnet_jax.train import TrainConfig, loop, recipe
+from isrrescnet_jax.train import TrainConfig, loop, make_optimizer, muon, recipe
 from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.train.report import Report
 from isrrescnet_jax.weights import load_weights_and_metadata
@@ -35,6 +36,9 @@ config = TrainConfig(
     model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
     data=DataConfig(scale=2, patch=32, batch=4, repeats=8),
     steps=12,
+    optimizer="amsgrad",
+    learning_rate=3e-3,
+    schedule="stepped",
     warmup_steps=2,
     curriculum=((0, 1), (4, 2)),
     log_every=1,
@@ -72,7 +76,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(files) -> TrainConfig:
-    base = recipe.load_recipe(str(files / "recipe.py"))
+    base = recipe.load_recipe(str(files / "recipe.py")).config
     data = dataclasses.replace(base.data, hr=str(files / "images"), cache=str(files / "cache"))
     return dataclasses.replace(base, data=data, validation=str(files / "validation"))
 
@@ -163,6 +167,43 @@ def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_bit(tmp_path, unin
     assert len(lines) == len((uninterrupted / "metrics.jsonl").read_text().splitlines())
 
 
+def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
+    """Muon, two scales, exact physics and every curriculum; stopped when they have all begun."""
+    model = dataclasses.replace(config.model, features=4, feedback_steps=2)
+    varied = TrainConfig(
+        model=dataclasses.replace(model, physics="exact", step=2.0),
+        data=dataclasses.replace(config.data, patch=12),
+        scales=(2, 3),
+        steps=4,
+        backward="truncated",
+        k1=1,
+        k2=1,
+        curriculum=((0, 1), (1, 2)),
+        feedback_curriculum=((0, 1), (1, 2)),
+        patch_curriculum=((1, 24),),
+        window_curriculum=((1, 2),),
+        log_every=1,
+        validation=config.validation,
+        validate_every=100,
+    )
+    whole = train(varied, tmp_path / "whole")
+    assert whole.config == varied.model
+    with at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert train(varied, tmp_path / "parts") is None
+    assert steps_saved(tmp_path / "parts") == [2]
+    train(varied, tmp_path / "parts")
+    assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 4]
+    assert {"update_ratio_v", "update_ratio_g", "update_ratio_other"} < json.loads(lines[0]).keys()
+    scores = json.loads(lines[-1])
+    mean = (scores["validation_psnr_x2"] + scores["validation_psnr_x3"]) / 2
+    assert scores["validation_psnr"] == pytest.approx(mean, abs=1e-9)
+    shown = {name for name, _ in board(tmp_path / "whole")}
+    assert {"lr_sr_hr_x2/0", "lr_sr_hr_x3/1"} <= shown
+
+
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted, config):
     train(config, uninterrupted)
     assert steps_saved(uninterrupted)[-1] == STEPS
@@ -192,6 +233,10 @@ def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
     tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
     weights = loop.initial_weights(tuned)
     jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
+    other = dataclasses.replace(config.model, physics="exact", step=16.0, feedback_steps=3)
+    exact = loop.initial_weights(dataclasses.replace(tuned, model=other))
+    assert exact.config == other
+    jax.tree.map(np.testing.assert_array_equal, exact.params, start.params)
     more = dataclasses.replace(config.model, iterations=config.model.iterations + 2)
     longer = loop.initial_weights(dataclasses.replace(tuned, model=more))
     for name in ("alpha", "w"):  # the last one is repeated
@@ -289,11 +334,12 @@ def test_killed_again_and_again(tmp_path, files, uninterrupted):
 
 def test_the_command_line_sets_any_field(files):
     line = "--data elsewhere --workdir W --model.iterations 3 --clip-norm 2 --curriculum 0 1 9 3"
-    run = recipe.parse([str(files / "recipe.py"), *line.split(), "--data.batch", "6"])
-    assert (run.workdir, run.config.data.hr, run.config.data.batch) == ("W", "elsewhere", 6)
-    assert run.config.model == ModelConfig(3, 8, 1, 1, 3, 2)
-    assert run.config.clip_norm == 2 and run.config.curriculum == ((0, 1), (9, 3))
-    assert run.config.steps == STEPS
+    run, found = recipe.parse([str(files / "recipe.py"), *line.split(), "--data.batch", "6"])
+    config = found.config
+    assert (run.workdir, config.data.hr, config.data.batch) == ("W", "elsewhere", 6)
+    assert config.model == ModelConfig(3, 8, 1, 1, 3, 2)
+    assert config.clip_norm == 2 and config.curriculum == ((0, 1), (9, 3))
+    assert config.steps == STEPS
 
 
 @pytest.mark.parametrize(
@@ -306,6 +352,78 @@ def test_bad_recipes(tmp_path, text, words):
         recipe.load_recipe(str(tmp_path / "r.py"))
     with pytest.raises(FileNotFoundError, match="no such recipe"):
         recipe.load_recipe(str(tmp_path / "none.py"))
+
+
+VALUES = """
+import jax
+import jax.numpy as jnp
+import optax
+from isrrescnet_jax import Bicubic
+from isrrescnet_jax.train import learning_rate, muon
+
+STRENGTH = 0.5
+
+def optimizer(config):
+    return optax.chain(optax.scale(STRENGTH), muon(learning_rate(config)))
+
+operator = Bicubic(2, border="replicate")
+
+def prior(weights):
+    return jax.tree_util.Partial(lambda g, z, sigma, alpha: g * z, weights.params["alpha"][0])
+
+def loss(images, targets):
+    return STRENGTH * jnp.square(images - targets).mean((1, 2, 3))
+"""
+
+
+def test_a_recipe_file_with_values(tmp_path):
+    path = tmp_path / "r.py"
+    path.write_text(RECIPE + VALUES)
+    run, found = recipe.parse([str(path), "--workdir", "W", "--learning-rate", "0.25"])
+    assert found.has_values and found.text == RECIPE + VALUES
+    assert (found.config.learning_rate, found.operator) == (0.25, Bicubic(2, border="replicate"))
+    # The option reaches the optimizer, and functions see what else is in the file.
+    params = {"v": np.ones((1, 1, 2, 2), np.float32), "g": np.ones(2, np.float32)}
+    config = dataclasses.replace(found.config, schedule="constant", warmup_steps=0)
+    optimizer = make_optimizer(dataclasses.replace(found, config=config))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    expected, _ = muon(0.25).update(params, muon(0.25).init(params), params)
+    np.testing.assert_allclose(updates["g"], expected["g"], rtol=1e-5)
+    assert found.loss(np.ones((3, 2, 2, 1)), np.zeros((3, 2, 2, 1))).tolist() == [0.5] * 3
+    plain = recipe.load_recipe(str(Path(__file__).parents[1] / "experiments" / "smoke.py"))
+    assert not plain.has_values
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("optimizer = 3", "r.py: optimizer must be an optax.GradientTransformation"),
+        ("import operator", "r.py: operator must have a scale and methods initial and gradient"),
+        (
+            "from isrrescnet_jax import Bicubic; operator = Bicubic(4)",
+            "r.py: operator is of scale 4",
+        ),
+        ("loss = 'l1'", "r.py: loss must be a function of images and targets, not 'l1'"),
+        ("prior = []", "r.py: prior must be a function of the weights"),
+    ],
+)
+def test_values_that_do_not_fit(tmp_path, line, words):
+    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
+    with pytest.raises(ValueError, match=words) as error:
+        recipe.load_recipe(str(tmp_path / "r.py"))
+    assert "\n" not in str(error.value)
+
+
+def test_an_optimizer_that_does_not_fit_stops_the_run_before_it_begins(tmp_path, capsys):
+    labels = "lambda params: {'network': 'a'}"
+    line = f"import optax; optimizer = optax.partition({{'a': optax.sgd(1.0)}}, {labels})"
+    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", str(tmp_path / "r.py"), "--workdir", str(tmp_path / "w")])
+    assert exit.value.code == 2 and not (tmp_path / "w").exists()
+    error = capsys.readouterr().err
+    assert error.startswith("isrrescnet: the optimizer does not fit the parameters: ")
+    assert error.count("\n") == 1
 
 
 def test_scales_that_do_not_agree():

@@ -57,7 +57,7 @@ def test_twenty_steps_stay_together(optimizer, dtype, tolerance):
         model = from_state(to_torch(params), MODEL.feedback_steps, getattr(torch, dtype))
         torch_optimizer = OPTIMIZERS[optimizer](model.parameters())
         state = init_state(config, params)
-        step = jax.jit(functools.partial(train_step, config=config))
+        step = jax.jit(functools.partial(train_step, recipe=config))
         for batch in batches(20):
             state, metrics = step(state, batch)
             torch_optimizer.zero_grad()
@@ -95,7 +95,7 @@ def test_loss_and_gradients_on_the_golden_files(name):
     batch = {"lr": lr.transpose(0, 2, 3, 1), "hr": target.transpose(0, 2, 3, 1)}
     with jax.enable_x64(True):
         params = jax.tree.map(lambda a: np.asarray(a, np.float64), weights.params)
-        function = jax.value_and_grad(functools.partial(objective, config=config), has_aux=True)
+        function = jax.value_and_grad(functools.partial(objective, recipe=config), has_aux=True)
         (value, _), found = jax.jit(function)(params, batch)
         found = to_torch(jax.device_get(found))
     np.testing.assert_allclose(value, golden["loss"], rtol=1e-4)  # computed in float32

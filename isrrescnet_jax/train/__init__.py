@@ -1,13 +1,20 @@
 """Training: recipes, the step, many devices, checkpoints and the loop around them."""
 
-from .recipe import run_recipe
-from .state import TrainConfig, TrainState, init_state
+from .config import Recipe, TrainConfig
+from .optimizer import learning_rate, make_optimizer, muon
+from .recipe import load_recipe, run_recipe
+from .state import TrainState, init_state
 from .step import objective, train_step
 
 __all__ = [
+    "Recipe",
     "TrainConfig",
     "TrainState",
     "init_state",
+    "learning_rate",
+    "load_recipe",
+    "make_optimizer",
+    "muon",
     "objective",
     "run_recipe",
     "train",

@@ -1,6 +1,10 @@
 """Checkpoints of a run: asynchronous, atomic, the last few and the best (Orbax).
 
-    WORKDIR/checkpoints/STEP/{state,data,config,metrics}
+    WORKDIR/checkpoints/STEP/{state,data,config,recipe,metrics}
+
+`config` has the fields of the configuration, `recipe` what else decides a run: a hash of the text
+of the recipe file, if that has values beyond the configuration, and the structure of the
+optimiser's state. Version 0.1 wrote no `recipe`, and lacked fields, which then have their defaults.
 
 Arrays are saved as NumPy arrays without any axis of devices, so that a run resumes on any number of
 them. A checkpoint is written beside its final name and renamed when whole; a process killed at any
@@ -9,6 +13,7 @@ moment leaves the one before it untouched.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -20,12 +25,31 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from .state import TrainConfig, TrainState
+from .config import Recipe, TrainConfig, as_recipe
+from .optimizer import structure
+from .state import TrainState
 
 
 def as_dict(config: TrainConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def with_defaults(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, with the default of every field that it lacks."""
+    nested = {
+        name: with_defaults(value, defaults[name])
+        for name, value in saved.items()
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+    }
+    return defaults | saved | nested
+
+
+def digest(recipe: Recipe) -> str | None:
+    """Of the text of the recipe; None if its configuration, which is compared, is all of it."""
+    if not (recipe.has_values and recipe.text):
+        return None
+    return hashlib.sha256(recipe.text.encode()).hexdigest()
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -38,6 +62,16 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif before != after:
             found.append(f"{prefix}{name} was {before}, is {after}")
     return found
+
+
+def structure_difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """One phrase, with the first of the leaves that differ, for two structures of a state."""
+    names = [name for name in [*new, *(old.keys() - new.keys())] if old.get(name) != new.get(name)]
+    if not names:
+        return []
+    first = f"{names[0]} was {old.get(names[0])}, is {new.get(names[0])}"
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return [f"the optimizer's state is another: {first}{more}"]
 
 
 def absolute(folder: epath.PathLike) -> epath.Path:
@@ -53,8 +87,9 @@ class Checkpoints:
         OSError: the folder cannot be written to.
     """
 
-    def __init__(self, workdir: epath.PathLike, config: TrainConfig):
-        self.config = config
+    def __init__(self, workdir: epath.PathLike, recipe: Recipe | TrainConfig):
+        self.recipe = as_recipe(recipe)
+        config = self.recipe.config
         self.folder = absolute(workdir) / "checkpoints"
         policies = [LatestN(config.keep)]
         policies.append(BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False))
@@ -110,7 +145,10 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(vars(state)),
                     data=ocp.args.JsonSave(data),
-                    config=ocp.args.JsonSave(as_dict(self.config)),
+                    config=ocp.args.JsonSave(as_dict(self.recipe.config)),
+                    recipe=ocp.args.JsonSave(
+                        {"sha256": digest(self.recipe), "structure": structure(state.opt_state)}
+                    ),
                 ),
                 metrics=None if psnr is None else {"psnr": psnr},
             )
@@ -128,11 +166,10 @@ class Checkpoints:
             like: a state of the same structure, arrays or their shapes.
 
         Raises:
-            ValueError: it belongs to a run of another configuration; all fields are named.
+            ValueError: it belongs to a run of another recipe; all that differs is named.
         """
         step = self.latest()
-        saved = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-        changed = differences(saved["config"], as_dict(self.config))
+        changed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
@@ -142,6 +179,22 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore())
         saved = self._manager.restore(step, args=args)
         return TrainState(**saved["state"]), saved["data"]
+
+    def _changes(self, step: int, like: TrainState) -> list[str]:
+        """What this recipe has differently from that of the checkpoint, one phrase for each."""
+
+        def read(name: str) -> dict[str, Any]:
+            args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+            return self._manager.restore(step, args=args)[name]
+
+        config = as_dict(self.recipe.config)
+        found = differences(with_defaults(read("config"), as_dict(TrainConfig())), config)
+        told = (self.folder / str(step) / "recipe").exists()
+        saved = read("recipe") if told else {"sha256": None}
+        if saved["sha256"] != digest(self.recipe):
+            found.append("the recipe file has another text, and values beyond its config")
+        new = structure(like.opt_state)
+        return found + structure_difference(saved.get("structure", new), new)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +15,19 @@ from etils import epath
 from jaxtyping import UInt8
 
 from .. import images, metrics
-from ..data import train_batches
+from ..data import Streams
 from ..degrade import degrade, modcrop
 from ..network import init_weights
-from ..unroll import schedule
+from ..operators import Bicubic
+from ..unroll import reconstruct, schedule
 from ..upscale import Upscaler
 from ..weights import Weights, load_weights, save_weights
 from . import parallel
 from .checkpoint import Checkpoints, as_dict
+from .config import Recipe, TrainConfig, as_recipe
+from .optimizer import check_optimizer, make_optimizer
 from .report import Report, explained
-from .state import TrainConfig, init_state
+from .state import init_state
 from .step import train_step
 
 Pair = dict[str, UInt8[np.ndarray, "h w 3"]]
@@ -32,7 +36,7 @@ SAMPLES = 4  # images shown at every validation
 
 
 def train(
-    config: TrainConfig,
+    recipe: Recipe | TrainConfig,
     workdir: epath.PathLike,
     strategy: Literal["pmap", "shard_map"] = "pmap",
 ) -> Weights | None:
@@ -44,7 +48,7 @@ def train(
     device's own arithmetic repeats itself).
 
     Args:
-        config: the recipe.
+        recipe: or a bare configuration.
         workdir: a local folder or gs://BUCKET/FOLDER, made if it does not exist. Gets
             `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and, at the end,
             `weights.safetensors`.
@@ -55,31 +59,38 @@ def train(
         has saved a checkpoint.
 
     Raises:
-        ValueError: images that cannot be used, weights that do not fit, or `workdir` holds a run of
-            another configuration (every differing field is named).
+        ValueError: images that cannot be used, weights or an optimizer that do not fit, or
+            `workdir` holds a run of another recipe (all that differs is named).
         FloatingPointError: the loss or its gradient is not finite. Step and last checkpoint are
             named; the last checkpoint is from before it.
         OSError: `workdir` cannot be written to. Checkpoints already there are not touched.
     """
-    workdir = epath.Path(workdir)
+    recipe = as_recipe(recipe)
+    config, workdir = recipe.config, epath.Path(workdir)
     devices = parallel.STRATEGIES[strategy]()
+    fresh = jax.eval_shape(lambda: fresh_weights(config).params)
+    check_optimizer(make_optimizer(recipe), fresh)
     validation = read_validation(config)
-    batches = train_batches(
-        config.data, process_index=jax.process_index(), process_count=jax.process_count()
-    )
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    batches = Streams(config.data, config.all_scales, config.all_patches, **process)
 
     @functools.cache
-    def compiled(iterations: int):
+    def compiled(iterations: int, feedback_steps: int, k2: int):
+        model = dataclasses.replace(config.model, feedback_steps=feedback_steps)
+        now = dataclasses.replace(config, model=model, k2=k2, feedback_curriculum=())
         step = functools.partial(
-            train_step, config=config, iterations=iterations, axis_name=parallel.AXIS
+            train_step,
+            recipe=dataclasses.replace(recipe, config=now),
+            iterations=iterations,
+            axis_name=parallel.AXIS,
         )
         return devices.compile(step)
 
-    with contextlib.closing(batches), Checkpoints(workdir, config) as checkpoints:
+    with contextlib.closing(batches), Checkpoints(workdir, recipe) as checkpoints:
         if checkpoints.latest() is None:
-            state = init_state(config, initial_weights(config).params)
+            state = init_state(recipe, initial_weights(config).params)
         else:
-            shapes = jax.eval_shape(lambda: init_state(config, fresh_weights(config).params))
+            shapes = jax.eval_shape(lambda params: init_state(recipe, params), fresh)
             state, position = checkpoints.restore(shapes)
             batches.set_state(position)
         first = int(state.step)
@@ -109,8 +120,13 @@ def train(
 
             pending = None
             for done in range(first + 1, config.steps + 1):
-                batch = next(batches)
-                program = compiled(config.iterations_at(done - 1))
+                now = done - 1  # steps made
+                batch = batches.next(config.scale_at(now), config.patch_at(now))
+                program = compiled(
+                    config.iterations_at(now),
+                    config.feedback_steps_at(now),
+                    config.window_at(now),
+                )
                 state, new = program(state, devices.shard(batch))
                 # Numbers are read one step late: the device has its next step before we wait.
                 if pending is not None:
@@ -132,7 +148,7 @@ def train(
                     check(done, "parameters", now.params)
                     if validate:
                         weights = Weights(now.ema, config.model)
-                        psnr = show(report, done, config, weights, validation, batch)
+                        psnr = show(report, done, recipe, weights, validation, batch)
                     checkpoints.save(done, now, batches.get_state(), psnr)
                     report.restart_clock()
                 if stop and done < config.steps:
@@ -153,9 +169,10 @@ def fresh_weights(config: TrainConfig) -> Weights:
 
 
 def initial_weights(config: TrainConfig) -> Weights:
-    """The weights `config.init`, of any scale and number of iterations; fresh ones if it is None.
+    """The weights `config.init`, made to fit `config.model`; fresh ones if it is None.
 
-    Iterations beyond theirs start with their last (alpha, w), as in `reconstruct`.
+    Tensors are the same for any scale, physics, step and feedback steps. Iterations beyond theirs
+    start with their last (alpha, w), as in `reconstruct`.
 
     Raises:
         ValueError: they are of another network.
@@ -166,8 +183,8 @@ def initial_weights(config: TrainConfig) -> Weights:
     theirs, ours = dataclasses.asdict(weights.config), dataclasses.asdict(model)
     different = [
         f"{name} is {theirs[name]}, not {ours[name]}"
-        for name in ours
-        if name not in ("scale", "iterations") and theirs[name] != ours[name]
+        for name in ("channels", "features", "depth")
+        if theirs[name] != ours[name]
     ]
     if different:
         raise ValueError(f"{config.init} does not fit the model: {', '.join(different)}")
@@ -178,47 +195,71 @@ def initial_weights(config: TrainConfig) -> Weights:
 # --- validation and samples -----------------------------------------------------------------------
 
 
-def read_validation(config: TrainConfig) -> list[Pair]:
-    """This process's share of the validation images, with low-resolution images made of them."""
+def read_validation(config: TrainConfig) -> dict[int, list[Pair]]:
+    """This process's share of the validation images, by scale, with LR images made of them."""
     if config.validation is None:
-        return []
-    pairs = []
+        return {}
+    pairs: dict[int, list[Pair]] = {scale: [] for scale in sorted(set(config.all_scales))}
     for path in images.find([config.validation])[jax.process_index() :: jax.process_count()]:
-        hr = np.atleast_3d(images.to_uint8(images.read(path).color))
-        hr = np.broadcast_to(hr, (*hr.shape[:2], 3))
-        hr = modcrop(hr, config.model.scale)
-        pairs.append({"lr": degrade(hr, config.model.scale), "hr": hr})
+        image = np.atleast_3d(images.to_uint8(images.read(path).color))
+        image = np.broadcast_to(image, (*image.shape[:2], 3))
+        for scale, of_scale in pairs.items():
+            hr = modcrop(image, scale)
+            of_scale.append({"lr": degrade(hr, scale), "hr": hr})
     return pairs
 
 
 def show(
     report: Report,
     step: int,
-    config: TrainConfig,
+    recipe: Recipe,
     weights: Weights,
-    validation: list[Pair],
+    validation: dict[int, list[Pair]],
     batch: dict[str, np.ndarray],
 ) -> float | None:
     """Report the PSNR on the validation images, and samples: these or patches of the batch.
 
     Returns:
-        The mean over the images of all processes of their PSNR on Y, in dB, without a border as
-        wide as the scale; None if there are none.
+        The mean over the scales, and for each over the images of all processes, of their PSNR on
+        Y, in dB, without a border as wide as the scale; None if there are none.
     """
-    upscaler = Upscaler(weights, dtype=config.dtype)
-    patches = [{"lr": batch["lr"][i], "hr": batch["hr"][i]} for i in range(len(batch["lr"]))]
-    scores = []
-    for i, pair in enumerate(validation or patches[:SAMPLES]):
-        sr = images.to_uint8(upscaler(pair["lr"]))
-        if i < SAMPLES:
-            report.image(step, f"lr_sr_hr/{i}", beside(pair["lr"], sr, pair["hr"]))
-        if validation:
-            scores.append(psnr_y(sr, pair["hr"], crop=config.model.scale))
-    if config.validation is None:
+    scales = sorted(set(recipe.config.all_scales))
+    shown, measured = validation, any(validation.values())
+    if not measured:
+        patches = [{"lr": batch["lr"][i], "hr": batch["hr"][i]} for i in range(len(batch["lr"]))]
+        shown = {batch["hr"].shape[1] // batch["lr"].shape[1]: patches[:SAMPLES]}
+    scores: dict[int, list[float]] = {scale: [] for scale in scales}
+    for scale, pairs in shown.items():
+        upscale = upscaler(recipe, weights, scale)
+        name = "lr_sr_hr" if len(scales) == 1 else f"lr_sr_hr_x{scale}"
+        for i, pair in enumerate(pairs):
+            sr = images.to_uint8(upscale(pair["lr"]))
+            if i < SAMPLES:
+                report.image(step, f"{name}/{i}", beside(pair["lr"], sr, pair["hr"]))
+            if measured:
+                scores[scale].append(psnr_y(sr, pair["hr"], crop=scale))
+    if recipe.config.validation is None:
         return None
-    psnr = parallel.mean_over_processes(sum(scores), len(scores))
-    report.scalars(step, {"validation_psnr": psnr})
+    means = {s: parallel.mean_over_processes(sum(x), len(x)) for s, x in scores.items()}
+    psnr = float(np.mean(list(means.values())))
+    each = {f"validation_psnr_x{scale}": mean for scale, mean in means.items()}
+    report.scalars(step, (each if len(scales) > 1 else {}) | {"validation_psnr": psnr})
     return psnr
+
+
+def upscaler(recipe: Recipe, weights: Weights, scale: int) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes a picture (h, w, 3) larger, with the recipe's operator and prior."""
+    dtype = recipe.config.dtype
+    if recipe.prior is None:
+        return Upscaler(weights, scale, recipe.operator, dtype=dtype)
+
+    @jax.jit
+    def run(weights: Weights, lr: jax.Array) -> jax.Array:
+        operator = Bicubic(scale) if recipe.operator is None else recipe.operator
+        prior = recipe.prior(weights)
+        return reconstruct(weights, lr[None], operator=operator, prior=prior).image[0]
+
+    return lambda lr: np.asarray(run(weights, np.asarray(lr, np.float32)))
 
 
 def psnr_y(a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "h w 3"], crop: int) -> float:

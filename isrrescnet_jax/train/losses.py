@@ -6,6 +6,7 @@ All are in grey levels (images are in [0, 255]) and mean over batch, pixels and 
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -75,7 +76,16 @@ def iterates_loss(
     weights: np.ndarray,
     loss: Loss = l1,
 ) -> Float[Array, ""]:
-    """sum_k weights[k] mean_n loss(x_k, target); iterates of weight zero are left out."""
+    """sum_k weights[k] mean_n loss(x_k, target); iterates of weight zero are left out.
+
+    Raises:
+        ValueError: `loss` does not give one number per image.
+    """
     used = np.flatnonzero(weights)
-    each = loss(iterates[used], target).mean(axis=1)
+    each = jax.vmap(loss, (0, None))(iterates[used], target)
+    if each.shape != (len(used), len(target)):
+        raise ValueError(
+            f"the loss must give one number per image, ({len(target)},), not {each.shape[1:]}"
+        )
+    each = each.mean(axis=1)
     return jnp.sum(jnp.asarray(weights[used], each.dtype) * each)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from .state import TrainConfig
+from .config import Recipe, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Run:
     """Train from a recipe, or go on with the run in WORKDIR."""
 
     recipe: Positional[str]
-    """A Python file with `config = TrainConfig(...)`."""
+    """A Python file with `config = TrainConfig(...)`; `optimizer`, `operator`, `prior` and `loss`
+    are optional."""
     workdir: str
     """Folder of the run, local or gs://; the same command continues an interrupted run."""
     data: str | None = None
@@ -36,38 +37,44 @@ class Run:
     config: Annotated[TrainConfig, arg(name="")] = TrainConfig()
 
 
-def load_recipe(path: str) -> TrainConfig:
-    """The `config` of a Python file.
+def load_recipe(path: str) -> Recipe:
+    """The recipe that a Python file defines, with the variables that `Recipe` names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it fails, or has no `config` that is a `TrainConfig`.
+        ValueError: it fails, has no `config` that is a `TrainConfig`, or a value that is of another
+            kind or does not suit it.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such recipe (a Python file with a TrainConfig)")
     try:
-        config = runpy.run_path(path).get("config")
+        found = runpy.run_path(path)
+        text = Path(path).read_text()
     except Exception as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, TrainConfig):
+    if not isinstance(found.get("config"), TrainConfig):
         raise ValueError(f"{path} has no `config = TrainConfig(...)`")
-    return config
+    names = ("config", "optimizer", "operator", "prior", "loss")
+    try:
+        return Recipe(**{name: found.get(name) for name in names}, text=text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def parse(argv: list[str]) -> Run:
-    """The command line after `isrrescnet train`.
+def parse(argv: list[str]) -> tuple[Run, Recipe]:
+    """The command line after `isrrescnet train`, and the recipe with what that changes.
 
     Raises:
         ValueError: a recipe that cannot be used, or fields that do not go together.
     """
-    recipe = argv[0] if argv and not argv[0].startswith("-") else None
-    config = TrainConfig() if recipe is None else load_recipe(recipe)
-    default = Run(tyro.MISSING, tyro.MISSING, config=config)
+    path = argv[0] if argv and not argv[0].startswith("-") else None
+    recipe = Recipe(TrainConfig()) if path is None else load_recipe(path)
+    default = Run(tyro.MISSING, tyro.MISSING, config=recipe.config)
     run = tyro.cli(Run, args=argv, default=default, prog="isrrescnet train")
-    if run.data is None:
-        return run
-    data = dataclasses.replace(run.config.data, hr=run.data)
-    return dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    config = run.config
+    if run.data is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, hr=run.data))
+    return run, dataclasses.replace(recipe, config=config)
 
 
 def run_recipe(argv: list[str]) -> int:
@@ -79,7 +86,7 @@ def run_recipe(argv: list[str]) -> int:
     Raises:
         ValueError, OSError: as `loop.train`.
     """
-    run = parse(argv)
+    run, recipe = parse(argv)
     # Orbax logs the tracebacks of its threads; what is raised says it in one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     from . import parallel
@@ -88,7 +95,7 @@ def run_recipe(argv: list[str]) -> int:
     if run.distributed or any(v is not None for v in (run.coordinator, run.processes)):
         parallel.initialize(run.coordinator, run.processes, run.process_id)
     try:
-        weights = train(run.config, run.workdir, run.strategy)
+        weights = train(recipe, run.workdir, run.strategy)
     except FloatingPointError as error:
         print(f"isrrescnet: {error}", file=sys.stderr)
         return 1
