@@ -107,9 +107,6 @@ def cells() -> dict[str, Cell]:
         "exact_step16_muon_1e-2_seed1": new(muon, step=16.0, learning_rate=1e-2, seed=1),
         "full_exact_muon_2e-3": full,
         "full_exact_adam_1e-3": new(full, optimizer="adam", learning_rate=1e-3),
-        "full_reference_adam_1e-3": new(
-            full, optimizer="adam", learning_rate=1e-3, physics="reference"
-        ),
     }
     return named
 
