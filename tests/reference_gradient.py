@@ -75,8 +75,8 @@ class ReferenceAutograd:
     """A way to go `backward`: plain reverse mode through what PyTorch's autograd really held."""
 
     def run(self, step, context, carry, xs):
-        operator, prior, y, sigma = context
-        overwritten = (operator, OverwrittenPrior(prior), y, sigma)
+        operator, prior, *rest = context
+        overwritten = (operator, OverwrittenPrior(prior), *rest)
         first, last = jax.tree.map(lambda a: a[:-1], xs), jax.tree.map(lambda a: a[-1], xs)
         carry, outputs = lax.scan(lambda c, x: step(overwritten, c, x), carry, first)
         carry, output = step(context, carry, last)
