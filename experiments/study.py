@@ -43,7 +43,8 @@ class Cell:
     Attributes:
         physics, scale: of the model; `step` is its step length, in units of 1.
         optimizer: adam, muon, prodigy or schedule_free.
-        learning_rate: its peak; warm-up over 20 steps, then a cosine to zero (schedule_free: none).
+        learning_rate: its peak; warm-up over 20 steps (prodigy: none), then a cosine to zero
+            (schedule_free: none).
         iterations: K; the loss of K = 3 is on all iterates, with weights 0.1, 0.55 and 1.
         feedback_steps: of the network; K = 3 with 1 has the products of K = 1 with 3.
         curriculum: pairs (step, feedback steps).
@@ -166,7 +167,8 @@ def optimizer(cell: Cell) -> optax.GradientTransformation:
     made = {
         "adam": lambda: optax.adam(rate, 0.9, 0.99),
         "muon": lambda: contrib.muon(rate, muon_weight_dimension_numbers=directions),
-        "prodigy": lambda: contrib.prodigy(rate),
+        # It warms up by itself, and divides 0 by 0 at a rate of 0.
+        "prodigy": lambda: contrib.prodigy(optax.cosine_decay_schedule(peak, cell.steps)),
         "schedule_free": lambda: contrib.schedule_free_adamw(peak, warmup_steps=20),
     }[cell.optimizer]()
     return optax.chain(optax.clip_by_global_norm(20.0), made)
@@ -231,8 +233,11 @@ def train(cell: Cell, pixels: Pixels, every: int) -> dict:
         values = [metrics.psnr(metrics.luma(a), metrics.luma(b), cell.scale) for a, b in pairs]
         return float(np.mean(values))
 
-    network = weights.params["network"]
-    ema, opt_state = jax.tree.map(jnp.copy, network), tx.init(network)
+    def copy(tree):  # no buffer twice and none weakly typed, or the step is compiled again
+        return jax.tree.map(lambda a: jnp.array(a, a.dtype), tree)
+
+    network = copy(weights.params["network"])
+    ema, opt_state = copy(network), copy(tx.init(network))
     rng, begun = np.random.default_rng(cell.seed), time.perf_counter()
     scales, curve = cell.mixed or (cell.scale,), [(0, measure(network))]
     for i in range(cell.steps):
