@@ -3,7 +3,7 @@
     python -m experiments.study --data train/ --validation kodak/ [--only exact_muon_5e-3 ...]
     python -m experiments.study --figure experiments/study.png
 
-A cell is one short training from fresh weights (those called `full` start from the shipped x4). All
+A cell is one short training from fresh weights (those called `full` start from given weights). All
 cells of a seed see the same patches in the same order and are measured on the same crops, the
 middle 192 pixels of every second validation image: PSNR on Y, rounded, without a border as wide as
 the scale. Each finished cell is added to the JSON at once, so an interrupted study goes on where it
@@ -53,7 +53,8 @@ class Cell:
         steps: optimiser steps.
         seed: of weights and patches.
         features, depth, batch: of the network and of the batches.
-        full: the shipped x4 with K = 1, alpha out of the way, instead of a small fresh network.
+        full: the weights of `Study.start` with K = 1, alpha out of the way, instead of a small
+            fresh network.
     """
 
     physics: str = "exact"
@@ -78,36 +79,46 @@ def cells() -> dict[str, Cell]:
     """All trainings, those that decide most first."""
     new = dataclasses.replace
     muon = Cell()
+    best = new(muon, learning_rate=1e-2)
     adam = new(muon, optimizer="adam", learning_rate=1e-3)
-    full = Cell(full=True, learning_rate=2e-3, steps=60, features=64, depth=5, feedback_steps=4)
+    full = Cell(full=True, learning_rate=2e-3, steps=80, features=64, depth=5, feedback_steps=4)
     full = new(full, batch=4)
+    full_adam = new(full, optimizer="adam", learning_rate=5e-4)
     named = {
         "exact_muon_5e-3": muon,
         "exact_adam_1e-3": adam,
         "reference_adam_1e-3": new(adam, physics="reference"),
         "reference_muon_5e-3": new(muon, physics="reference"),
         "exact_adam_3e-3": new(adam, learning_rate=3e-3),
-        "exact_muon_1e-2": new(muon, learning_rate=1e-2),
+        "exact_muon_1e-2": best,
         "exact_muon_2e-2": new(muon, learning_rate=2e-2),
-        "exact_step16_muon_1e-2": new(muon, step=16.0, learning_rate=1e-2),
-        "exact_step16_adam_3e-3": new(adam, step=16.0, learning_rate=3e-3),
-        "exact_adam_6e-3": new(adam, learning_rate=6e-3),
-        "exact_muon_2e-3": new(muon, learning_rate=2e-3),
-        "exact_prodigy": new(muon, optimizer="prodigy", learning_rate=1.0),
-        "exact_schedule_free_3e-3": new(muon, optimizer="schedule_free", learning_rate=3e-3),
-        "exact_muon_1e-2_feedback3": new(muon, learning_rate=1e-2, feedback_steps=3),
-        "exact_muon_1e-2_K3": new(muon, learning_rate=1e-2, iterations=3, feedback_steps=1),
-        "exact_muon_1e-2_curriculum": new(
-            muon, learning_rate=1e-2, feedback_steps=3, curriculum=((0, 1), (70, 2), (140, 3))
-        ),
-        "mixed_muon_1e-2_x4": new(muon, learning_rate=1e-2, mixed=(2, 3, 4)),
-        "exact_muon_1e-2_x3": new(muon, learning_rate=1e-2, scale=3),
-        "mixed_muon_1e-2_x3": new(muon, learning_rate=1e-2, scale=3, mixed=(2, 3, 4)),
-        "replicate_muon_1e-2": new(muon, learning_rate=1e-2, border="replicate"),
-        "exact_muon_1e-2_seed1": new(muon, learning_rate=1e-2, seed=1),
-        "exact_step16_muon_1e-2_seed1": new(muon, step=16.0, learning_rate=1e-2, seed=1),
+        "exact_step16_muon_1e-2": new(best, step=16.0),
         "full_exact_muon_2e-3": full,
-        "full_exact_adam_1e-3": new(full, optimizer="adam", learning_rate=1e-3),
+        "full_reference_adam_5e-4": new(full_adam, physics="reference"),
+        "full_exact_adam_5e-4": full_adam,
+        "mixed_muon_1e-2_x4": new(best, mixed=(2, 3, 4)),
+        "exact_muon_1e-2_x3": new(best, scale=3),
+        "mixed_muon_1e-2_x3": new(best, scale=3, mixed=(2, 3, 4)),
+        "exact_muon_1e-2_feedback3": new(best, feedback_steps=3),
+        "exact_muon_1e-2_K3": new(best, iterations=3, feedback_steps=1),
+        "exact_muon_1e-2_curriculum": new(
+            best, feedback_steps=3, curriculum=((0, 1), (70, 2), (140, 3))
+        ),
+        "exact_prodigy": new(muon, optimizer="prodigy", learning_rate=1.0),
+        "exact_schedule_free_1e-3": new(muon, optimizer="schedule_free", learning_rate=1e-3),
+        "exact_adam_2e-3": new(adam, learning_rate=2e-3),
+        "exact_muon_1e-2_seed1": new(best, seed=1),
+        "exact_muon_5e-3_seed1": new(muon, seed=1),
+        "exact_muon_2e-2_seed1": new(muon, learning_rate=2e-2, seed=1),
+        "exact_step16_adam_1e-3": new(adam, step=16.0),
+        "exact_step16_muon_1e-2_seed1": new(best, step=16.0, seed=1),
+        "reference_adam_2e-3": new(adam, physics="reference", learning_rate=2e-3),
+        "reference_muon_1e-2": new(best, physics="reference"),
+        "exact_schedule_free_3e-3": new(muon, optimizer="schedule_free", learning_rate=3e-3),
+        "replicate_muon_1e-2": new(best, border="replicate"),
+        "exact_adam_6e-3": new(adam, learning_rate=6e-3),
+        "full_exact_muon_5e-3": new(full, learning_rate=5e-3),
+        "exact_muon_2e-3": new(muon, learning_rate=2e-3),
     }
     return named
 
@@ -174,13 +185,13 @@ def optimizer(cell: Cell) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(20.0), made)
 
 
-def start(cell: Cell) -> isr.Weights:
-    """Fresh weights with a small residual, or the shipped ones; the projection does nothing."""
+def start(cell: Cell, given: str | Path) -> isr.Weights:
+    """Fresh weights with a small residual, or the given ones; the projection does nothing."""
     shape = {"features": cell.features, "depth": cell.depth, "feedback_steps": cell.feedback_steps}
     physics = {"physics": cell.physics, "step": cell.step}
     config = isr.ModelConfig(iterations=cell.iterations, scale=cell.scale, **shape, **physics)
     if cell.full:
-        params = dict(isr.load_weights("x4").params)
+        params = dict(isr.load_weights(given).params)
     else:
         params = dict(isr.init_weights(config, jax.random.key(cell.seed)).params)
         decoder = params["network"]["decoder"]
@@ -191,9 +202,9 @@ def start(cell: Cell) -> isr.Weights:
     return isr.Weights(jax.tree.map(jnp.asarray, params), config)
 
 
-def train(cell: Cell, pixels: Pixels, every: int) -> dict:
+def train(cell: Cell, pixels: Pixels, every: int, given: str | Path = "x4") -> dict:
     """Run a cell; its curve of (step, PSNR) and the seconds it took."""
-    weights, tx = start(cell), optimizer(cell)
+    weights, tx = start(cell, given), optimizer(cell)
     fixed = {k: weights.params[k] for k in ("alpha", "w")}
     weigh = jnp.linspace(0.1, 1.0, cell.iterations) if cell.iterations > 1 else jnp.ones(1)
 
@@ -231,6 +242,8 @@ def train(cell: Cell, pixels: Pixels, every: int) -> dict:
         found = images.to_uint8(np.asarray(upscale(network, low)))
         pairs = zip(found, pixels.crops, strict=True)
         values = [metrics.psnr(metrics.luma(a), metrics.luma(b), cell.scale) for a, b in pairs]
+        if not np.isfinite(np.mean(values)):
+            raise FloatingPointError("no number any more")
         return float(np.mean(values))
 
     def copy(tree):  # no buffer twice and none weakly typed, or the step is compiled again
@@ -267,6 +280,8 @@ class Study:
         data, validation: folders of images.
         only: names of cells; all by default.
         every: steps between two points of a curve.
+        start: name or file of the weights that the cells called `full` start from; the committed
+            results started from the x4 of version 0.1, on reference physics.
         out: the JSON.
         figure: draw this figure of the JSON, and run nothing.
     """
@@ -275,6 +290,7 @@ class Study:
     validation: Path = Path("kodak")
     only: tuple[str, ...] = ()
     every: int = 50
+    start: str = "x4"
     out: Path = Path(__file__).with_suffix(".json")
     figure: Path | None = None
 
@@ -344,7 +360,11 @@ def main(study: Study) -> None:
     pixels = Pixels(study.data, study.validation)
     for name, cell in missing(study, results).items():
         print(name, flush=True)
-        result = train(cell, pixels, study.every)
+        try:
+            result = train(cell, pixels, study.every, study.start)
+        except FloatingPointError as error:  # the others go on
+            print(f"    {error}", flush=True)
+            continue
         machine = f"{processor()}, {os.cpu_count()} cores"
         made = {"machine": machine, "jax": version("jax"), "optax": version("optax")}
         made["date"] = str(datetime.date.today())
