@@ -26,8 +26,8 @@ from PIL import Image
 
 import isrrescnet_jax as isr
 from isrrescnet_jax import images
-from isrrescnet_jax.batch import overlapped
-from isrrescnet_jax.upscale import Upscaler
+from isrrescnet_jax.cli.overlap import overlapped
+from isrrescnet_jax.upscaler import Upscaler
 
 PHOTOGRAPH = Path(__file__).parent.parent / "examples" / "astronaut.png"
 

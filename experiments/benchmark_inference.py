@@ -50,7 +50,7 @@ def jax_runner(config: Benchmark, variant: str):
     import jax
 
     import isrrescnet_jax as isr
-    from isrrescnet_jax.upscale import Upscaler
+    from isrrescnet_jax.upscaler import Upscaler
 
     weights = isr.init_weights(isr.ModelConfig(scale=config.scale), jax.random.key(0))
     dtype = "bfloat16" if variant == "jax_bfloat16" else None

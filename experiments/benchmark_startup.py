@@ -50,9 +50,10 @@ def steps(config: Benchmark) -> dict[str, float]:
         nonlocal before
         times[name] = time.time() - before - sum(times.values())
 
-    from isrrescnet_jax import cli, images, load_weights
+    from isrrescnet_jax import images, load_weights
+    from isrrescnet_jax.cli import command as cli
     from isrrescnet_jax.files import cache_folder
-    from isrrescnet_jax.upscale import Upscaler
+    from isrrescnet_jax.upscaler import Upscaler
 
     lap("import")
     cli._keep_compiled(cache_folder())

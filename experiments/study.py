@@ -27,9 +27,10 @@ import tyro
 from optax import contrib
 
 import isrrescnet_jax as isr
-from isrrescnet_jax import images, metrics
-from isrrescnet_jax.data import dihedral
-from isrrescnet_jax.degrade import degrade, modcrop
+from isrrescnet_jax import images
+from isrrescnet_jax.data.pipeline import dihedral
+from isrrescnet_jax.evaluation import metrics
+from isrrescnet_jax.evaluation.degrade import degrade, modcrop
 from isrrescnet_jax.files import atomic_path
 
 CROP = 192  # side of the validation crops

@@ -5,13 +5,13 @@ import gc
 _collecting = gc.isenabled()
 gc.disable()  # what JAX imports stays: to search it for garbage takes a tenth of a second
 try:
-    from .backward import Checkpointed, Full, Truncated, Window
     from .config import ModelConfig
-    from .network import LearnedPrior, init_weights
-    from .noise import noise_level
-    from .operators import Bicubic, Bilinear, Blur, Decimation
-    from .unroll import Solution, reconstruct, unroll
-    from .upscale import upscale
+    from .physics.noise import noise_level
+    from .physics.operators import Bicubic, Bilinear, Blur, Decimation
+    from .prior.network import LearnedPrior, init_weights
+    from .solver.backward import Checkpointed, Full, Truncated, Window
+    from .solver.unroll import Solution, reconstruct, unroll
+    from .upscaler import upscale
     from .weights import Weights, load_weights, save_weights, shipped_weights
 finally:
     if _collecting:

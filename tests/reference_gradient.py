@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from isrrescnet_jax.network import (
+from isrrescnet_jax.prior.network import (
     Compress,
     Conv,
     LearnedPrior,

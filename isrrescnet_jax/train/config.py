@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..backward import Checkpointed, Full, Truncated, Window
 from ..config import SCALES, ModelConfig
-from ..data import DataConfig
+from ..data.pipeline import DataConfig
+from ..solver.backward import Checkpointed, Full, Truncated, Window
 from ..weights import Weights
 from . import losses
 

@@ -14,13 +14,14 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from .. import images, metrics
-from ..data import Streams
-from ..degrade import degrade, modcrop
-from ..network import init_weights
-from ..operators import Bicubic
-from ..unroll import reconstruct, schedule
-from ..upscale import Upscaler
+from .. import images
+from ..data.pipeline import Streams
+from ..evaluation import metrics
+from ..evaluation.degrade import degrade, modcrop
+from ..physics.operators import Bicubic
+from ..prior.network import init_weights
+from ..solver.unroll import reconstruct, schedule
+from ..upscaler import Upscaler
 from ..weights import Weights, load_weights, save_weights
 from . import parallel
 from .checkpoint import Checkpoints, as_dict

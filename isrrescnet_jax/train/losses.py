@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..backward import Truncated
+from ..solver.backward import Truncated
 
 Loss = Callable[[Float[Array, "... h w c"], Float[Array, "... h w c"]], Float[Array, "..."]]
 

@@ -8,9 +8,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..network import LearnedPrior
-from ..operators import Bicubic
-from ..unroll import reconstruct
+from ..physics.operators import Bicubic
+from ..prior.network import LearnedPrior
+from ..solver.unroll import reconstruct
 from ..weights import Weights
 from .config import Recipe, TrainConfig, as_recipe
 from .losses import iterates_loss, make_loss

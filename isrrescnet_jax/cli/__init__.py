@@ -1,0 +1,5 @@
+"""The commands."""
+
+from .command import main
+
+__all__ = ["main"]

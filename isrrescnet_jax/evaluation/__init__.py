@@ -1,0 +1,1 @@
+"""How good is it: degradation, metrics, tables and figures."""

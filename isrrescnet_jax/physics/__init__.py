@@ -1,0 +1,1 @@
+"""What happened to the image: operators, interpolation and the noise level."""

@@ -1,0 +1,1 @@
+"""What images look like: the learned prior, its convolutions and its projection."""

@@ -1,0 +1,1 @@
+"""Where physics and prior meet: the iteration, and what runs it."""

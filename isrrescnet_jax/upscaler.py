@@ -1,0 +1,176 @@
+"""Picture in, picture out: the network behind array types, channel counts and memory limits."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float, Num
+
+from .physics import sampling as resample
+from .physics.operators import Bicubic
+from .solver.stream import Streamer
+from .solver.unroll import Solution
+from .weights import Weights, load_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Upscaler:
+    """A network made ready for one job; call it on one picture after the other.
+
+    Pictures of all sizes share a few compiled programs (see `streaming`). Values are in [0, 255]
+    throughout.
+
+    Attributes:
+        weights: what to run.
+        scale: the factor; that of the weights by default. The network works at high resolution
+            and accepts any, but does best at the one it was trained for.
+        operator: how the picture came about; `Bicubic(scale)` by default. Of the physics of the
+            weights, unless it was made with another `reference` (with a warning).
+        noise: "estimate", or the known noise level in grey levels.
+        iterations: all that were trained by default.
+        dtype: of the features, "float32" or "bfloat16".
+        ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work.
+        tile: largest side of the tiles in high-resolution pixels; "auto" takes what fits into
+            memory, None never cuts a picture. The result does not depend on it.
+        max_memory: bytes that a picture may take; by default, what is free.
+        device: JAX's default device if None.
+    """
+
+    weights: Weights
+    scale: int | None = None
+    operator: Any = None
+    noise: Literal["estimate"] | float = "estimate"
+    iterations: int | None = None
+    dtype: Any = None
+    ensemble: bool = False
+    tile: int | Literal["auto"] | None = "auto"
+    max_memory: int | None = None
+    device: jax.Device | None = None
+
+    def __post_init__(self):
+        if self.operator is None:
+            scale = self.scale or self.weights.config.scale
+            if scale is None:
+                raise ValueError("these weights name no scale: give one")
+            object.__setattr__(self, "operator", Bicubic(scale))
+        if self.scale not in (None, self.operator.scale):
+            raise ValueError(f"scale {self.scale} and operator {self.operator} do not agree")
+        object.__setattr__(self, "scale", self.operator.scale)
+        if isinstance(self.tile, int) and self.tile < 1:
+            raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
+        self._streamer  # noqa: B018 (warns here, if it must)
+
+    @functools.cached_property
+    def _streamer(self) -> Streamer:
+        tile = 2**31 if self.tile is None else self.tile
+        options = (self.noise, self.iterations, self.dtype, tile, self.max_memory, self.device)
+        return Streamer(self.weights, self.operator, *options)
+
+    def _planes(self, color: Float[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
+        """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
+        color = np.asarray(color, np.float32)
+        if color.ndim != 3 or color.shape[2] not in (1, 3) or 0 in color.shape:
+            raise ValueError(f"a picture must be (h, w, 3) or (h, w, 1), not {color.shape}")
+        channels = self.weights.config.channels
+        if channels == 1:
+            return [color[:, :, i : i + 1] for i in range(color.shape[2])]
+        return [np.broadcast_to(color, (*color.shape[:2], channels))]
+
+    def _image(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
+        """One plane; with `ensemble` the mean over the dihedral group."""
+        if not self.ensemble:
+            return self._streamer(plane).image
+        total = 0.0
+        for transposed in (False, True):
+            x = plane.swapaxes(0, 1) if transposed else plane
+            for flip in (np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]):
+                image = self._streamer(x[flip]).image[flip]
+                total = total + (image.swapaxes(0, 1) if transposed else image)
+        return total / np.float32(8)
+
+    def __call__(self, color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
+        """The super-resolved picture, in [0, 255] and not rounded.
+
+        Raises:
+            ValueError: not (h, w, 3) or (h, w, 1), or `max_memory` is not enough.
+        """
+        images = [self._image(plane) for plane in self._planes(color)]
+        image = images[0] if len(images) == 1 else np.concatenate(images, axis=2)
+        grey = np.shape(color)[2] == 1 and image.shape[2] == 3
+        return image.mean(2, keepdims=True) if grey else image
+
+    def trace(self, color: Float[np.ndarray, "h w c"]) -> Solution:
+        """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
+        solutions = [self._streamer(plane, trace=True) for plane in self._planes(color)]
+
+        def batch(name: str, axis: int):
+            return np.stack([getattr(solution, name) for solution in solutions], axis)
+
+        return Solution(
+            batch("image", 0), batch("iterates", 1), batch("initial", 0), batch("sigma", 0)
+        )
+
+
+def upscale(
+    image: Num[np.ndarray, "h w *c"],
+    scale: int | None = None,
+    *,
+    weights: Weights | str | None = None,
+    ensemble: bool = False,
+    tile: int | Literal["auto"] | None = "auto",
+    dtype: Any = None,
+    noise: Literal["estimate"] | float = "estimate",
+    iterations: int | None = None,
+    operator: Any = None,
+) -> Num[np.ndarray, "H W *c"]:
+    """Upscale one picture.
+
+    Args:
+        image: (h, w), (h, w, 1), (h, w, 3), or with an alpha channel (h, w, 2), (h, w, 4); uint8,
+            uint16 (0 to 65535), or floating point in [0, 255]. Alpha is interpolated bicubically.
+        scale: 4 by default, or the scale of the weights where they are given.
+        weights: the shipped ones for the scale by default, a name, a file or `Weights`.
+        ensemble, tile, dtype, noise, iterations, operator: see `Upscaler`.
+
+    Returns:
+        The picture, `scale` times as high and wide, of the same type and with the same channels;
+        integers are rounded half to even and saturated.
+
+    Raises:
+        ValueError: another shape or type, or a scale for which no weights are shipped.
+    """
+    image = np.asarray(image)
+    if scale is None and operator is not None:
+        scale = operator.scale
+    if weights is None:
+        weights = f"x{scale or 4}"
+    if not isinstance(weights, Weights):
+        weights = load_weights(weights)
+    upscaler = Upscaler(weights, scale, operator, noise, iterations, dtype, ensemble, tile)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
+        raise ValueError(f"an image must be (h, w) or (h, w, 1 to 4), not {image.shape}")
+    if not (image.dtype in (np.uint8, np.uint16) or np.issubdtype(image.dtype, np.floating)):
+        raise ValueError(f"an image must be uint8, uint16 or floating point, not {image.dtype}")
+    unit = 255 / 65535 if image.dtype == np.uint16 else 1
+    planes = np.atleast_3d(image).astype(np.float32) * np.float32(unit)
+    colors = planes.shape[2] - (planes.shape[2] in (2, 4))
+    result = upscaler(planes[:, :, :colors])
+    if planes.shape[2] > colors:
+        result = np.dstack([result, upscale_alpha(planes[:, :, colors], upscaler.scale)])
+    if np.issubdtype(image.dtype, np.integer):
+        result = np.clip(np.rint(result / unit), 0, np.iinfo(image.dtype).max)
+    return result.astype(image.dtype).reshape(*result.shape[:2], *image.shape[2:])
+
+
+def upscale_alpha(alpha: Float[np.ndarray, "h w"], scale: int) -> Float[np.ndarray, "H W"]:
+    """An alpha channel, interpolated by MATLAB's bicubic and clipped to [0, 255].
+
+    The network is trained on photographs; on the flat areas and hard edges of a mask plain
+    interpolation is as good, and leaves 0 and 255 what they are.
+    """
+    rows, columns = (resample.imresize_taps(n, n * scale) for n in alpha.shape)
+    tall = np.einsum("it,itw->iw", rows.weight, alpha[rows.index])
+    wide = np.einsum("jt,hjt->hj", columns.weight, tall[:, columns.index])
+    return np.clip(wide, 0, 255).astype(np.float32)

@@ -1,0 +1,432 @@
+"""Whole runs of a tiny network: what they leave behind, and what interrupts them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import photo
+from PIL import Image
+
+from isrrescnet_jax import Bicubic, ModelConfig, load_weights, save_weights
+from isrrescnet_jax.cli import command as cli
+from isrrescnet_jax.data import DataConfig
+from isrrescnet_jax.train import TrainConfig, loop, make_optimizer, muon, recipe
+from isrrescnet_jax.train.loop import train
+from isrrescnet_jax.train.report import Report
+from isrrescnet_jax.weights import load_weights_and_metadata
+
+STEPS = 12
+RECIPE = """
+from isrrescnet_jax import ModelConfig
+from isrrescnet_jax.data import DataConfig
+from isrrescnet_jax.train import TrainConfig
+
+config = TrainConfig(
+    model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
+    data=DataConfig(scale=2, patch=32, batch=4, repeats=8),
+    steps=12,
+    optimizer="amsgrad",
+    learning_rate=3e-3,
+    schedule="stepped",
+    warmup_steps=2,
+    curriculum=((0, 1), (4, 2)),
+    log_every=1,
+    validate_every=5,
+    checkpoint_every=2,
+    keep=2,
+)
+"""
+
+
+# Compiled programs are kept: every run here, in this process or another, needs the same ones.
+COMPILED = {
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with images, a recipe and caches."""
+    folder = tmp_path_factory.mktemp("train")
+    COMPILED["jax_compilation_cache_dir"] = str(folder / "compiled")
+    before = {name: getattr(jax.config, name) for name in COMPILED}
+    for name, value in COMPILED.items():
+        jax.config.update(name, value)
+    for name, count in (("images", 5), ("validation", 2)):
+        (folder / name).mkdir()
+        for i, image in enumerate(photo(48, 40, n=count)):
+            Image.fromarray(image).save(folder / name / f"{i}.png")
+    (folder / "recipe.py").write_text(RECIPE)
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def config(files) -> TrainConfig:
+    base = recipe.load_recipe(str(files / "recipe.py")).config
+    data = dataclasses.replace(base.data, hr=str(files / "images"), cache=str(files / "cache"))
+    return dataclasses.replace(base, data=data, validation=str(files / "validation"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(files, config):
+    """A workdir in which a run went through."""
+    train(config, files / "uninterrupted")
+    return files / "uninterrupted"
+
+
+def assert_same_weights(workdir, expected):
+    a, b = (load_weights(w / "weights.safetensors").params for w in (workdir, expected))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def steps_saved(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
+
+
+def board(workdir):
+    """(name, kind) of everything in the TensorBoard event files, read by their specification."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = set()
+    for path in (workdir / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:  # length (8), its checksum (4), event, its checksum (4)
+            end = 12 + struct.unpack("<Q", data[:8])[0]
+            for value in Event.FromString(data[12:end]).summary.value:
+                found.add((value.tag, value.WhichOneof("value")))
+            data = data[end + 4 :]
+    return found
+
+
+@contextlib.contextmanager
+def at_step(step, action):
+    """Run `action` when the metrics of this step are reported."""
+    with pytest.MonkeyPatch.context() as patch:
+        original = Report.step
+
+        def hooked(self, metrics):
+            original(self, metrics)
+            hooked.count += 1
+            if hooked.count == step:
+                action()
+
+        hooked.count = 0
+        patch.setattr(Report, "step", hooked)
+        yield
+
+
+def test_what_a_run_leaves_behind(uninterrupted, config):
+    weights, metadata = load_weights_and_metadata(uninterrupted / "weights.safetensors")
+    assert weights.config == config.model
+    assert json.loads(metadata["training"])["learning_rate"] == config.learning_rate
+    assert json.loads(metadata["figures"])["step"] == STEPS
+    assert json.loads((uninterrupted / "config.json").read_text())["data"]["patch"] == 32
+
+    lines = [json.loads(s) for s in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    scores = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
+    assert list(scores) == [5, 10, 12]
+    best = max(scores, key=scores.get)
+    assert steps_saved(uninterrupted) == sorted({10, 12, best})
+    assert {name for name, _ in board(uninterrupted)} >= {"loss", "psnr", "validation_psnr"}
+    assert ("lr_sr_hr/0", "image") in board(uninterrupted)
+
+
+def test_validation_is_the_psnr_of_the_written_weights(uninterrupted, config):
+    from isrrescnet_jax.evaluation import evaluate
+    from isrrescnet_jax.upscaler import Upscaler
+
+    upscaler = Upscaler(load_weights(uninterrupted / "weights.safetensors"))
+    folder = evaluate.Benchmark(hr=evaluate.Path(config.validation), lr=None, scale=2)
+    measured = evaluate.evaluate(folder, upscaler).mean.model["standard"].psnr
+    last = json.loads((uninterrupted / "metrics.jsonl").read_text().splitlines()[-1])
+    np.testing.assert_allclose(last["validation_psnr"], measured, atol=1e-6)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_bit(tmp_path, uninterrupted, config):
+    with at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert train(config, tmp_path) is None
+    assert steps_saved(tmp_path)[-1] == 7 + 1  # metrics are reported one step late
+    assert train(config, tmp_path) is not None
+    assert_same_weights(tmp_path, uninterrupted)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == len((uninterrupted / "metrics.jsonl").read_text().splitlines())
+
+
+def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
+    """Muon, two scales, exact physics and every curriculum; stopped when they have all begun."""
+    model = dataclasses.replace(config.model, features=4, feedback_steps=2)
+    varied = TrainConfig(
+        model=dataclasses.replace(model, physics="exact", step=2.0),
+        data=dataclasses.replace(config.data, patch=12),
+        scales=(2, 3),
+        steps=4,
+        backward="truncated",
+        k1=1,
+        k2=1,
+        curriculum=((0, 1), (1, 2)),
+        feedback_curriculum=((0, 1), (1, 2)),
+        patch_curriculum=((1, 24),),
+        window_curriculum=((1, 2),),
+        log_every=1,
+        validation=config.validation,
+        validate_every=100,
+    )
+    whole = train(varied, tmp_path / "whole")
+    assert whole.config == varied.model
+    with at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert train(varied, tmp_path / "parts") is None
+    assert steps_saved(tmp_path / "parts") == [2]
+    train(varied, tmp_path / "parts")
+    assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 4]
+    assert {"update_ratio_v", "update_ratio_g", "update_ratio_other"} < json.loads(lines[0]).keys()
+    scores = json.loads(lines[-1])
+    mean = (scores["validation_psnr_x2"] + scores["validation_psnr_x3"]) / 2
+    assert scores["validation_psnr"] == pytest.approx(mean, abs=1e-9)
+    shown = {name for name, _ in board(tmp_path / "whole")}
+    assert {"lr_sr_hr_x2/0", "lr_sr_hr_x3/1"} <= shown
+
+
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted, config):
+    train(config, uninterrupted)
+    assert steps_saved(uninterrupted)[-1] == STEPS
+
+
+def test_another_configuration_is_refused_by_the_names_of_its_fields(uninterrupted, config):
+    model = dataclasses.replace(config.model, features=4)
+    changed = dataclasses.replace(config, model=model, seed=3)
+    with pytest.raises(ValueError, match=r"model.features was 8, is 4; seed was 0, is 3"):
+        train(changed, uninterrupted)
+
+
+def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, config):
+    # From the tenth step on the learning rate is infinite.
+    diverging = dataclasses.replace(
+        config, milestones=(8, 9), milestone_factor=1e38, checkpoint_every=4, validate_every=100
+    )
+    with pytest.raises(FloatingPointError, match=r"not finite in step \d+ \(last one: .*/8\)"):
+        train(diverging, tmp_path)
+    assert steps_saved(tmp_path)[-1] == 8
+
+
+def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
+    start = loop.fresh_weights(dataclasses.replace(config, seed=7))
+    start = dataclasses.replace(start, config=dataclasses.replace(config.model, scale=4))
+    save_weights(start, tmp_path / "x4.safetensors")
+    tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
+    weights = loop.initial_weights(tuned)
+    jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
+    other = dataclasses.replace(config.model, physics="exact", step=16.0, feedback_steps=3)
+    exact = loop.initial_weights(dataclasses.replace(tuned, model=other))
+    assert exact.config == other
+    jax.tree.map(np.testing.assert_array_equal, exact.params, start.params)
+    more = dataclasses.replace(config.model, iterations=config.model.iterations + 2)
+    longer = loop.initial_weights(dataclasses.replace(tuned, model=more))
+    for name in ("alpha", "w"):  # the last one is repeated
+        expected = [*start.params[name], *[start.params[name][-1]] * 2]
+        np.testing.assert_array_equal(longer.params[name], expected)
+    with pytest.raises(ValueError, match="features is 8, not 4"):
+        loop.initial_weights(
+            dataclasses.replace(tuned, model=dataclasses.replace(config.model, features=4))
+        )
+
+
+def test_a_workdir_that_cannot_be_written_is_an_error(tmp_path, config):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train(config, tmp_path / "file")
+
+
+def test_a_full_disk_does_not_damage_the_last_checkpoint(tmp_path, uninterrupted, config):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, unlimited[1]))  # noqa: E731
+    try:
+        with at_step(7, limit), pytest.raises(OSError) as error:
+            train(config, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "cannot write" in str(error.value) and "\n" not in str(error.value)
+    last = steps_saved(tmp_path)[-1]
+    assert 4 <= last <= 8
+    train(config, tmp_path)
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+# --- the command line, in processes that are killed ---------------------------------------------
+
+
+def command(files, workdir, *options):
+    return [
+        *(sys.executable, "-m", "isrrescnet_jax.cli", "train", str(files / "recipe.py")),
+        *("--data", str(files / "images"), "--data.cache", str(files / "cache")),
+        *("--validation", str(files / "validation"), "--workdir", str(workdir), *options),
+    ]
+
+
+def start(files, workdir, *options):
+    environment = os.environ | {name.upper(): str(value) for name, value in COMPILED.items()}
+    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return subprocess.Popen(
+        command(files, workdir, *options),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_when(process, condition):
+    while process.poll() is None and not condition():
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+
+
+def test_a_killed_process_continues_to_the_bit(tmp_path, files, uninterrupted):
+    saved = tmp_path / "checkpoints" / "4"
+    kill_when(start(files, tmp_path), saved.exists)
+    assert not (tmp_path / "weights.safetensors").exists()
+    finish(start(files, tmp_path))
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(tmp_path, files, uninterrupted):
+    rng = random.Random(0)
+    folder = tmp_path / "checkpoints"
+    for attempt in range(6):
+        if attempt % 2:  # while a checkpoint is being written
+            before = steps_saved(tmp_path)
+
+            def writing(before=before):
+                names = {p.name for p in folder.iterdir()} if folder.exists() else set()
+                return bool(names - {str(step) for step in before})
+
+            kill_when(start(files, tmp_path), writing)
+        else:
+            until = time.monotonic() + rng.uniform(1, 20)
+            kill_when(start(files, tmp_path), lambda until=until: time.monotonic() > until)
+    finish(start(files, tmp_path))
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_the_command_line_sets_any_field(files):
+    line = "--data elsewhere --workdir W --model.iterations 3 --clip-norm 2 --curriculum 0 1 9 3"
+    run, found = recipe.parse([str(files / "recipe.py"), *line.split(), "--data.batch", "6"])
+    config = found.config
+    assert (run.workdir, config.data.hr, config.data.batch) == ("W", "elsewhere", 6)
+    assert config.model == ModelConfig(3, 8, 1, 1, 3, 2)
+    assert config.clip_norm == 2 and config.curriculum == ((0, 1), (9, 3))
+    assert config.steps == STEPS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no `config"), ("config = 1", "no `config"), ("config = TrainConfig(", "SyntaxError")],
+)
+def test_bad_recipes(tmp_path, text, words):
+    (tmp_path / "r.py").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        recipe.load_recipe(str(tmp_path / "r.py"))
+    with pytest.raises(FileNotFoundError, match="no such recipe"):
+        recipe.load_recipe(str(tmp_path / "none.py"))
+
+
+VALUES = """
+import jax
+import jax.numpy as jnp
+import optax
+from isrrescnet_jax import Bicubic
+from isrrescnet_jax.train import learning_rate, muon
+
+STRENGTH = 0.5
+
+def optimizer(config):
+    return optax.chain(optax.scale(STRENGTH), muon(learning_rate(config)))
+
+operator = Bicubic(2, border="replicate")
+
+def prior(weights):
+    return jax.tree_util.Partial(lambda g, z, sigma, alpha: g * z, weights.params["alpha"][0])
+
+def loss(images, targets):
+    return STRENGTH * jnp.square(images - targets).mean((1, 2, 3))
+"""
+
+
+def test_a_recipe_file_with_values(tmp_path):
+    path = tmp_path / "r.py"
+    path.write_text(RECIPE + VALUES)
+    run, found = recipe.parse([str(path), "--workdir", "W", "--learning-rate", "0.25"])
+    assert found.has_values and found.text == RECIPE + VALUES
+    assert (found.config.learning_rate, found.operator) == (0.25, Bicubic(2, border="replicate"))
+    # The option reaches the optimizer, and functions see what else is in the file.
+    params = {"v": np.ones((1, 1, 2, 2), np.float32), "g": np.ones(2, np.float32)}
+    config = dataclasses.replace(found.config, schedule="constant", warmup_steps=0)
+    optimizer = make_optimizer(dataclasses.replace(found, config=config))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    expected, _ = muon(0.25).update(params, muon(0.25).init(params), params)
+    np.testing.assert_allclose(updates["g"], expected["g"], rtol=1e-5)
+    assert found.loss(np.ones((3, 2, 2, 1)), np.zeros((3, 2, 2, 1))).tolist() == [0.5] * 3
+    plain = recipe.load_recipe(str(Path(__file__).parents[2] / "experiments" / "smoke.py"))
+    assert not plain.has_values
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("optimizer = 3", "r.py: optimizer must be an optax.GradientTransformation"),
+        ("import operator", "r.py: operator must have a scale and methods initial and gradient"),
+        (
+            "from isrrescnet_jax import Bicubic; operator = Bicubic(4)",
+            "r.py: operator is of scale 4",
+        ),
+        ("loss = 'l1'", "r.py: loss must be a function of images and targets, not 'l1'"),
+        ("prior = []", "r.py: prior must be a function of the weights"),
+    ],
+)
+def test_values_that_do_not_fit(tmp_path, line, words):
+    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
+    with pytest.raises(ValueError, match=words) as error:
+        recipe.load_recipe(str(tmp_path / "r.py"))
+    assert "\n" not in str(error.value)
+
+
+def test_an_optimizer_that_does_not_fit_stops_the_run_before_it_begins(tmp_path, capsys):
+    labels = "lambda params: {'network': 'a'}"
+    line = f"import optax; optimizer = optax.partition({{'a': optax.sgd(1.0)}}, {labels})"
+    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", str(tmp_path / "r.py"), "--workdir", str(tmp_path / "w")])
+    assert exit.value.code == 2 and not (tmp_path / "w").exists()
+    error = capsys.readouterr().err
+    assert error.startswith("isrrescnet: the optimizer does not fit the parameters: ")
+    assert error.count("\n") == 1
+
+
+def test_scales_that_do_not_agree():
+    with pytest.raises(ValueError, match=r"data.scale is 2 and model.scale 4"):
+        TrainConfig(data=DataConfig(scale=2))
