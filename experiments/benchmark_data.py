@@ -1,14 +1,11 @@
-"""How many training patches the input pipeline makes: `python experiments/benchmark_data.py`.
+"""How many training patches the input pipeline makes: `python -m experiments.benchmark_data`.
 
 Everything runs on a single core, so a machine makes at most that many patches per second for each
 core it can spare; with images in memory, threads share Python's lock and one core is what counts.
 """
 
 import dataclasses
-import datetime
-import importlib.metadata
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -19,13 +16,16 @@ from PIL import Image
 
 from isrrescnet_jax.data import pipeline as data
 
+from . import harness
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """Measure patches per second per core.
 
     Attributes:
-        hr: folder of images; by default noisy synthetic ones, 24 of the size of DIV2K's.
+        hr: folder of images; by default noisy synthetic ones of the size of DIV2K's.
+        images: number of the synthetic ones.
         patch: sides of the patches to measure, in high-resolution pixels.
         scale: factor between the resolutions.
         batch: patches in a batch.
@@ -33,13 +33,14 @@ class Benchmark:
     """
 
     hr: str | None = None
+    images: int = 24
     patch: tuple[int, ...] = (96, 192)
     scale: int = 4
     batch: int = 32
     seconds: float = 5.0
 
 
-def synthetic_photos(folder: Path, count: int = 24) -> Path:
+def synthetic_photos(folder: Path, count: int) -> Path:
     """Random waves with noise, which PNG compresses about as well as photographs."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:1356, :2040]
@@ -52,8 +53,9 @@ def synthetic_photos(folder: Path, count: int = 24) -> Path:
 
 
 def patches_per_second(config: data.DataConfig, seconds: float) -> float:
+    """Of a stream, once what was prepared ahead of the first batch is used up."""
     batches = data.train_batches(config)
-    for _ in range(2 * os.cpu_count() + 2):  # what has been prepared ahead of the first batch
+    for _ in range(2 * (os.cpu_count() or 1) + 2):
         next(batches)
     start, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < seconds:
@@ -64,12 +66,14 @@ def patches_per_second(config: data.DataConfig, seconds: float) -> float:
 
 
 def main(options: Benchmark) -> None:
+    """Print a table."""
+    print(harness.environment("grain", "numpy", "pillow", "tensorflow-datasets"))
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # Threads started later inherit this.
-    with tempfile.TemporaryDirectory() as folder:
-        hr = options.hr or str(synthetic_photos(Path(folder)))
-        tfds = data.prepare_tfds({"train": hr}, Path(folder, "tfds"), options.scale)
-        print(f"\n{environment()}\n")
-        print("| images | patch | patches/s per core |\n| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        hr = options.hr or str(synthetic_photos(folder, options.images))
+        tfds = data.prepare_tfds({"train": hr}, folder / "tfds", options.scale)
+        table = harness.Table("images", "patch", "patches/s per core")
         for patch in options.patch:
             for name, source, memory in [
                 ("in memory", hr, 64.0),
@@ -78,29 +82,16 @@ def main(options: Benchmark) -> None:
             ]:
                 config = data.DataConfig(
                     hr=source,
-                    data_dir=str(Path(folder, "tfds")),
+                    data_dir=str(folder / "tfds"),
                     scale=options.scale,
                     patch=patch,
                     batch=options.batch,
                     memory=memory,
-                    cache=str(Path(folder, "lr")),
+                    cache=str(folder / "lr"),
                     skip_bad=True,
                 )
                 rate = patches_per_second(config, options.seconds)
-                print(f"| {name} | {patch}x{patch} | {rate:,.0f} |", flush=True)
-
-
-def environment() -> str:
-    """Machine, versions and date, in one line."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [row.split(": ")[1] for row in info.read_text().splitlines() if "model name" in row]
-        cpu = names[0] if names else cpu
-    packages = ("grain", "numpy", "pillow", "tensorflow-datasets")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    python = platform.python_version()
-    return f"{cpu}, {os.cpu_count()} cores; Python {python}, {versions}; {datetime.date.today()}"
+                table.row(name, f"{patch}x{patch}", f"{rate:,.0f}")
 
 
 if __name__ == "__main__":

@@ -1,129 +1,125 @@
-"""A folder of pictures of different sizes: images per second, and what is compiled for them.
+"""A folder of pictures of different sizes: pictures per second, and what is compiled for them.
 
-    python -m experiments.benchmark_folder [--images 16 --rounds 5]
+    python -m experiments.benchmark_folder [--images 50 --rounds 3 --weights x4]
 
-Compares `batch.overlapped`, which reads ahead and writes behind the device (what `isrrescnet
-upscale` does), with reading, upscaling and writing one picture after the other. Both take turns in
-one process, after a first pass in which everything is compiled. Then the programs that 50 sizes
-need are counted, in a fresh network. The pictures are cut from the photograph in `examples`.
+First the programs that all sizes need are counted, for whole pictures and for tiled ones, each in a
+process of its own with a small network, for their number does not depend on its size. Then
+`overlapped`, which reads ahead and writes behind the device (what `isrrescnet upscale` does), takes
+turns with reading, upscaling and writing one picture after the other, after a first pass in which
+everything is compiled. The pictures are cut from the photograph in `examples`.
 """
 
-import contextlib
 import dataclasses
-import datetime
-import os
-import platform
-import statistics
 import tempfile
-import time
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import tyro
 from PIL import Image
 
-import isrrescnet_jax as isr
-from isrrescnet_jax import images
-from isrrescnet_jax.cli.overlap import overlapped
-from isrrescnet_jax.upscaler import Upscaler
-
-PHOTOGRAPH = Path(__file__).parent.parent / "examples" / "astronaut.png"
+from . import harness
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """What is measured."""
 
-    images: int = 16
+    images: int = 50
     """Pictures in the folder."""
-    smallest: int = 16
+    smallest: int = 64
     """Least side in pixels."""
-    largest: int = 64
+    largest: int = 256
     """Greatest side in pixels."""
-    rounds: int = 5
-    """How often both ways take turns."""
+    scale: int = 4
+    """Factor, for the programs."""
+    tile: int = 256
+    """Side of the tiles in high-resolution pixels."""
+    rounds: int = 3
+    """How often both ways take turns; 0 leaves the times out."""
     weights: str = "x4"
-    """Shipped name or file."""
+    """Shipped name or file, for the times."""
+    json: Path | None = None
+    """File for the numbers."""
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Different heights and widths."""
+        rng = np.random.default_rng(0)
+        sides = rng.integers(self.smallest, self.largest + 1, (4 * self.images, 2))
+        return list(dict.fromkeys((int(h), int(w)) for h, w in sides))[: self.images]
 
 
-def sizes(config: Benchmark, count: int) -> list[tuple[int, int]]:
-    """Different heights and widths."""
-    sides = np.random.default_rng(0).integers(config.smallest, config.largest + 1, (4 * count, 2))
-    return list(dict.fromkeys(map(tuple, sides.tolist())))[:count]
+def programs(config: Benchmark, tile: int | None) -> int:
+    """How many are compiled for all sizes, in this process, by a fresh network."""
+    import jax
+
+    import isrrescnet_jax as isr
+    from isrrescnet_jax.upscaler import Upscaler
+
+    network = isr.ModelConfig(
+        features=8, depth=1, feedback_steps=1, iterations=1, scale=config.scale
+    )
+    upscaler = Upscaler(isr.init_weights(network, jax.random.key(0)), tile=tile)
+    with harness.compiled_programs() as found:
+        for h, w in config.sizes():
+            upscaler(harness.photograph(h, w).astype(np.float32))
+    return len(found)
 
 
-@contextlib.contextmanager
-def counted():
-    """A list that gets an entry for every program that XLA compiles."""
-    found = []
+def ways(config: Benchmark, folder: Path) -> dict[str, Callable[[], None]]:
+    """Both ways to upscale a folder of pictures, which is written first."""
+    import isrrescnet_jax as isr
+    from isrrescnet_jax import images
+    from isrrescnet_jax.cli.overlap import overlapped
+    from isrrescnet_jax.upscaler import Upscaler
 
-    def listen(event, *_, **__):
-        if event.endswith("backend_compile_duration"):
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def main(config: Benchmark) -> None:
-    """Print the figures."""
-    photograph = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))
-    photograph = np.tile(photograph, (2, 2, 1))
     upscaler = Upscaler(isr.load_weights(config.weights))
+    sources = []
+    for i, (h, w) in enumerate(config.sizes()):
+        sources.append(folder / f"{i}.png")
+        Image.fromarray(harness.photograph(h, w)).save(sources[-1])
+
+    def read(path: Path) -> np.ndarray:
+        return images.read(path).color
 
     def write(source: Path, result: np.ndarray) -> str:
         target = source.with_name("out_" + source.name)
         Image.fromarray(images.to_uint8(result)).save(target)
         return str(target)
 
-    with tempfile.TemporaryDirectory() as folder:
-        sources = []
-        for i, (h, w) in enumerate(sizes(config, config.images)):
-            sources.append(Path(folder) / f"{i}.png")
-            Image.fromarray(photograph[:h, :w]).save(sources[-1])
+    def one_at_a_time() -> None:
+        for path in sources:
+            write(path, upscaler(read(path)))
 
-        def read(path: Path) -> np.ndarray:
-            return images.read(path).color
+    def beside() -> None:
+        for _, done, _ in overlapped(sources, read, [upscaler], write):
+            done.result()
 
-        def one_at_a_time() -> None:
-            for path in sources:
-                write(path, upscaler(read(path)))
+    return {"one at a time": one_at_a_time, "beside": beside}
 
-        def beside() -> None:
-            for _, done, _ in overlapped(sources, read, [upscaler], write):
-                done.result()
 
-        one_at_a_time()
-        seconds = {one_at_a_time: [], beside: []}
-        for _ in range(config.rounds):
-            for way, times in seconds.items():
-                start = time.perf_counter()
-                way()
-                times.append(time.perf_counter() - start)
-
-    fifty = sizes(config, 50)
-    scale = upscaler.scale
-    plain = np.random.default_rng(0)
-    network = isr.ModelConfig(features=8, depth=1, feedback_steps=1, iterations=1, scale=scale)
-    fresh = Upscaler(isr.init_weights(network, jax.random.key(0)))
-    with counted() as programs:
-        for h, w in fifty:
-            fresh(plain.uniform(0, 255, (h, w, 3)).astype(np.float32))
-
-    print(f"{config}\n{os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"jax {version('jax')}, {jax.devices()[0].device_kind}, {datetime.date.today()}\n")
-    print("| | images per second, median (range) |\n| --- | ---: |")
-    for way, times in seconds.items():
-        rates = sorted(config.images / t for t in times)
-        middle = statistics.median(rates)
-        print(f"| {way.__name__} | {middle:.2f} ({rates[0]:.2f} to {rates[-1]:.2f}) |")
-    one, other = (statistics.median(times) for times in seconds.values())
-    print(f"\nratio {one / other:.2f}; {len(fifty)} sizes: {len(programs)} programs compiled")
+def main(config: Benchmark) -> None:
+    """Print the figures."""
+    print(harness.environment("jax"), config, sep="\n", flush=True)
+    count = {
+        name: harness.in_a_process(programs, config, tile)
+        for name, tile in (("whole", None), ("tiled", config.tile))
+    }
+    print(f"\nprograms for {config.images} sizes: {count}", flush=True)
+    megapixels = sum(h * w for h, w in config.sizes()) * config.scale**2 / 1e6
+    seconds: dict[str, list[float]] = {}
+    if config.rounds:
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = harness.taking_turns(ways(config, Path(folder)), config.rounds)
+        table = harness.Table("", "seconds (range)", "pictures/s", "output, MP/s")
+        for name, times in seconds.items():
+            middle = harness.median(times)
+            each = (f"{config.images / middle:.2f}", f"{megapixels / middle:.2f}")
+            table.row(name, harness.spread(times), *each)
+        one, other = map(harness.median, seconds.values())
+        print(f"\nratio {one / other:.2f}")
+    rows = {"programs": count, "seconds": seconds, "megapixels": megapixels}
+    harness.write_json(config.json, rows, "jax")
 
 
 if __name__ == "__main__":

@@ -1,36 +1,32 @@
 """Peak memory of `isrrescnet upscale` against the size of the picture.
 
-    python -m experiments.benchmark_memory [--megapixels 0.25 0.5 1 --weights x4 --iterations 1]
+    python -m experiments.benchmark_memory [--megapixels 4 16 64 --weights x4 --iterations 1]
+    python -m experiments.benchmark_memory --megapixels 128 --weights small --max-memory 1G
 
-Every size runs in a process of its own, whose peak of resident memory the system reports: reading,
-all iterations and writing together. The iterations reuse the same memory, so few show as much as
-all. `--weights small` is a network of 4 features, which takes seconds where the official one takes
-minutes: outside of the windows, whose size does not depend on the picture, its memory is the same.
+Every size really runs, in a process of its own: reading, all iterations and writing together. Its
+peak of anonymous memory is what it needs; resident memory also counts pages of files, such as
+scratch arrays on disk, which the system takes back when others need room. `--weights small` is a
+network of 4 features, which takes a fraction of the time; outside of the windows, whose size does
+not depend on the picture, its memory is the same.
 """
 
 import dataclasses
-import datetime
-import os
-import subprocess
-import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import tyro
 from PIL import Image
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
+from . import harness
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """What is measured."""
 
-    megapixels: tuple[float, ...] = (0.25, 0.5, 1.0)
-    """Sizes of the input pictures, of 4:3."""
+    megapixels: tuple[float, ...] = (4.0, 8.0, 16.0)
+    """Sizes of the results, of 4:3."""
     scale: int = 4
     """Factor."""
     weights: str = "x4"
@@ -39,6 +35,12 @@ class Benchmark:
     """Of the network."""
     max_memory: str = "8G"
     """Handed to the command."""
+    format: str = "bmp"
+    """Of the result."""
+    folder: Path | None = None
+    """Where input, result and scratch files are; by default, that of the system."""
+    json: Path | None = None
+    """File for the numbers."""
 
 
 def small(path: Path, scale: int) -> str:
@@ -52,45 +54,37 @@ def small(path: Path, scale: int) -> str:
     return str(path)
 
 
-def measure(config: Benchmark, weights: str, megapixels: float, folder: Path) -> tuple[int, float]:
-    """Peak bytes and seconds of one run."""
-    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
-    shape = (round(width * 3 / 4), width)
-    photo = np.asarray(Image.open(EXAMPLE).convert("RGB"))
-    times = [-(-n // m) for n, m in zip(shape, photo.shape, strict=False)]
+def measure(config: Benchmark, weights: str, megapixels: float, folder: Path) -> harness.Usage:
+    """One run."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5 / config.scale)
     source = folder / "input.bmp"
-    Image.fromarray(np.tile(photo, (*times, 1))[: shape[0], : shape[1]]).save(source)
-    command = [sys.executable, "-m", "isrrescnet_jax.cli", "upscale", source, "--weights", weights]
-    command += ["--scale", config.scale, "--iterations", config.iterations, "--format", "bmp"]
-    command += ["--max-memory", config.max_memory, "--out", folder / "out", "--overwrite"]
-    start = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(map(str, command))} failed")
-    return usage.ru_maxrss * 1024, time.perf_counter() - start
+    Image.fromarray(harness.photograph(height, round(height * 4 / 3))).save(source)
+    words = ["isrrescnet_jax", "upscale", source, "--weights", weights, "--scale", config.scale]
+    words += ["--iterations", config.iterations, "--format", config.format]
+    words += ["--max-memory", config.max_memory, "--out", folder / "out", "--overwrite"]
+    return harness.command(words, {"TMPDIR": str(folder)}, every=0.05)
 
 
 def main(config: Benchmark) -> None:
     """Print a table and a straight line through it."""
-    print(f"jax {version('jax')}, {os.cpu_count()} cores, {datetime.date.today()}; {config}\n")
-    print("| input, MP | output, MP | peak memory, MiB | seconds |\n| ---: | ---: | ---: | ---: |")
-    sizes, peaks = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        weights = config.weights
+    print(harness.environment("jax"), config, sep="\n")
+    table = harness.Table("output, MP", "anonymous, MiB", "resident, MiB", "seconds", "s/MP")
+    rows = []
+    with tempfile.TemporaryDirectory(dir=config.folder) as name:
+        folder, weights = Path(name), config.weights
         if weights == "small":
-            weights = small(Path(folder, "small.safetensors"), config.scale)
+            weights = small(folder / "small.safetensors", config.scale)
         for megapixels in config.megapixels:
-            peak, seconds = measure(config, weights, megapixels, Path(folder))
-            sizes.append(megapixels * config.scale**2)
-            peaks.append(peak / 2**20)
-            row = f"{megapixels} | {sizes[-1]:g} | {peaks[-1]:.0f} | {seconds:.0f}"
-            print(f"| {row} |", flush=True)
-    if len(sizes) > 1:
-        slope, base = np.polyfit(sizes, peaks, 1)
-        at_128 = base + 128 * slope
-        print(f"\n{base:.0f} MiB + {slope:.1f} MiB for each megapixel of the output;")
-        print(f"128 megapixels: {at_128 / 1024:.1f} GiB")
+            used = measure(config, weights, megapixels, folder)
+            rows.append({"megapixels": megapixels} | dataclasses.asdict(used))
+            peaks = (f"{(peak or 0) / 2**20:.0f}" for peak in (used.anonymous, used.resident))
+            times = (f"{used.seconds:.0f}", f"{used.seconds / megapixels:.2f}")
+            table.row(f"{megapixels:g}", *peaks, *times)
+    if len(rows) > 1 and all(row["anonymous"] for row in rows):
+        sizes, peaks = ([row[name] for row in rows] for name in ("megapixels", "anonymous"))
+        slope, base = np.polyfit(sizes, np.divide(peaks, 2**20), 1)
+        print(f"\n{base:.0f} MiB + {slope:.1f} MiB for each megapixel of the output")
+    harness.write_json(config.json, rows, "jax")
 
 
 if __name__ == "__main__":

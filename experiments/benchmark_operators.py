@@ -2,20 +2,15 @@
 
     python -m experiments.benchmark_operators [--rounds 9] [--json FILE]
 
-`jax` is the compiled operator on a whole image or a batch of patches, `numpy` that on the host, in
-bands of rows, which pictures of all sizes use. The ratio is that of the medians, exact by
-reference; below 1 the exact operator is the faster one.
+The compiled operator on a whole image or a batch of patches. The ratio is that of the medians,
+exact by reference; below 1 the exact operator is the faster one.
 """
 
 import dataclasses
-import datetime
-import json
-import os
-import platform
-import statistics
-import time
-from importlib.metadata import version
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,79 +19,64 @@ import tyro
 
 import isrrescnet_jax as isr
 
+from . import harness
+
+METHODS: dict[str, Callable[..., jax.Array]] = {
+    "gradient": lambda operator, v, y: operator.gradient(v, y),
+    "initial": lambda operator, v, y: operator.initial(y),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """What is measured.
 
     Attributes:
+        scales: factors.
+        sizes: pairs of the number of images and of their side in high-resolution pixels.
         rounds: calls of each, in turn.
         json: file for the numbers.
     """
 
+    scales: tuple[int, ...] = (2, 3, 4)
+    sizes: tuple[tuple[int, int], ...] = ((8, 96), (1, 512), (1, 1020), (1, 2040))
     rounds: int = 9
     json: Path | None = None
 
 
-def milliseconds(calls: dict, rounds: int) -> dict:
-    """Median time of each call, all of them in turn, after one that compiles."""
-    times: dict = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def measure(scale: int, images: int, side: int, rounds: int) -> list[dict]:
-    """Rows for `gradient` and `initial` of images of side x side high-resolution pixels."""
+def measure(scale: int, images: int, side: int, method: str, rounds: int) -> dict[str, Any]:
+    """Milliseconds of both operators, and their ratio."""
     side -= side % scale
     rng = np.random.default_rng(0)
-    v = rng.uniform(0, 255, (images, side, side, 3)).astype(np.float32)
-    y = rng.uniform(0, 255, (images, side // scale, side // scale, 3)).astype(np.float32)
-    methods = {
-        "gradient": lambda op, v, y: op.gradient(v, y),
-        "initial": lambda op, v, y: op.initial(y),
-    }
-    rows = []
-    for name, method in methods.items():
-        calls = {}
-        for physics in ("reference", "exact"):
-            operator = isr.Bicubic(scale, reference=physics == "reference")
-            compiled = jax.jit(lambda v, y, op=operator, method=method: method(op, v, y))
-            device = (jnp.asarray(v), jnp.asarray(y))
-            calls["jax", physics] = lambda f=compiled, a=device: f(*a)
-            calls["numpy", physics] = lambda op=operator, method=method: method(op, v, y)
-        times = milliseconds(calls, rounds)
-        for where in ("jax", "numpy"):
-            pair = {physics: times[where, physics] for physics in ("reference", "exact")}
-            size = {"scale": scale, "images": images, "side": side, "method": name, "where": where}
-            rows.append(size | pair | {"ratio": pair["exact"] / pair["reference"]})
-    return rows
+    v, y = (
+        jnp.asarray(rng.uniform(0, 255, (images, n, n, 3)).astype(np.float32))
+        for n in (side, side // scale)
+    )
+
+    def call(physics: str) -> Callable[[], jax.Array]:
+        operator = isr.Bicubic(scale, reference=physics == "reference")
+        compiled = jax.jit(functools.partial(METHODS[method], operator))
+        return lambda: compiled(v, y).block_until_ready()
+
+    seconds = harness.medians({p: call(p) for p in ("reference", "exact")}, rounds)
+    times = {physics: 1e3 * time for physics, time in seconds.items()}
+    size = {"scale": scale, "images": images, "side": side, "method": method}
+    return size | times | {"ratio": times["exact"] / times["reference"]}
 
 
 def main(benchmark: Benchmark) -> None:
     """Print a table."""
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, jax {version('jax')}, "
-        f"{datetime.date.today()}"
-    )
-    print("scale  images       method    where  reference ms  exact ms  ratio")
+    print(harness.environment("jax"))
+    table = harness.Table("images", "method", "reference, ms", "exact, ms", "ratio")
     rows = []
-    for scale in (2, 3, 4):
-        for images, side in ((8, 96), (1, 512), (1, 1020), (1, 2040)):
-            for row in measure(scale, images, side, benchmark.rounds):
+    for scale in benchmark.scales:
+        for images, side in benchmark.sizes:
+            for method in METHODS:
+                row = measure(scale, images, side, method, benchmark.rounds)
                 rows.append(row)
-                print(
-                    f"x{scale}     {images} x {row['side']:4d}  {row['method']:>9}  "
-                    f"{row['where']:>5}"
-                    f"  {row['reference']:12.2f}  {row['exact']:8.2f}  {row['ratio']:5.2f}",
-                    flush=True,
-                )
-    if benchmark.json is not None:
-        benchmark.json.write_text(json.dumps(rows, indent=1) + "\n")
+                numbers = (f"{row[name]:.2f}" for name in ("reference", "exact", "ratio"))
+                table.row(f"x{scale}, {images} x {row['side']}^2", method, *numbers)
+    harness.write_json(benchmark.json, rows, "jax")
 
 
 if __name__ == "__main__":

@@ -8,23 +8,20 @@ takes the time of each. The overhead is all that is not the run of the network i
 """
 
 import dataclasses
-import datetime
 import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import tyro
 from PIL import Image
 
-PHOTOGRAPH = Path(__file__).parent.parent / "examples" / "astronaut.png"
+from . import harness
+
+KEEP = {  # compiled programs, as the command does
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,86 +34,72 @@ class Benchmark:
     """Factor."""
     rounds: int = 5
     """How often both processes run, in turns."""
+    json: Path | None = None
+    """File for the numbers."""
     worker: tuple[Path, float] | None = None
     """For internal use: the picture, and when this process was started."""
 
 
-def steps(config: Benchmark) -> dict[str, float]:
+def steps(source: Path, started: float, scale: int) -> dict[str, float]:
     """Seconds of every step, in this process."""
-    source, before = config.worker
-    times = {"interpreter": time.time() - before}
+    times = {"interpreter": time.time() - started}
 
     def lap(name: str) -> None:
-        nonlocal before
-        times[name] = time.time() - before - sum(times.values())
+        times[name] = time.time() - started - sum(times.values())
 
+    import isrrescnet_jax.cli  # noqa: F401 (as the command)
     from isrrescnet_jax import images, load_weights
-    from isrrescnet_jax.cli import command as cli
-    from isrrescnet_jax.files import cache_folder
     from isrrescnet_jax.upscaler import Upscaler
 
     lap("import")
-    cli._keep_compiled(cache_folder())
     import jax
 
     jax.devices()
     lap("devices")
-    upscaler = Upscaler(load_weights(f"x{config.scale}"))
+    upscaler = Upscaler(load_weights(f"x{scale}"))
     picture = images.read(source).color
     lap("weights and picture")
     result = upscaler(picture)
     lap("first run")
     upscaler(picture)
-    lap("second run")
+    lap("run")
     Image.fromarray(images.to_uint8(result)).save(source.with_name("steps.png"))
     lap("write")
-    run = times.pop("second run")
     first = times.pop("first run")
-    return times | {"trace and cached program": first - run, "run": run}
+    return times | {"trace and cached program": first - times["run"]}
 
 
 def main(config: Benchmark) -> None:
     """Print a table."""
-    if config.worker:
-        print(json.dumps(steps(config)))
+    if config.worker is not None:
+        print(json.dumps(steps(*config.worker, config.scale)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "picture.png"
-        Image.open(PHOTOGRAPH).resize((config.size, config.size)).save(source)
-        environment = os.environ | {"ISRRESCNET_CACHE": folder + "/cache"}
-        shared = [f"--size={config.size}", f"--scale={config.scale}"]
+    print(harness.environment("jax", "numpy"), config, sep="\n", flush=True)
+    parts: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, scale = folder / "picture.png", f"--scale={config.scale}"
+        Image.open(harness.PHOTOGRAPH).resize((config.size, config.size)).save(source)
+        variables = KEEP | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
 
-        def command() -> float:
-            out = tempfile.mkdtemp(dir=folder)  # results are never overwritten
-            run = ["upscale", str(source), "--out", out, "--scale", str(config.scale)]
-            start = time.perf_counter()
-            module = [sys.executable, "-m", "isrrescnet_jax.cli", *run]
-            subprocess.run(module, check=True, capture_output=True, env=environment)
-            return time.perf_counter() - start
+        def command() -> None:
+            words = ("isrrescnet_jax", "upscale", source, scale, "--out", folder, "--overwrite")
+            harness.command([*words, "--format=bmp"], {"ISRRESCNET_CACHE": f"{folder}/cache"})
 
-        def in_steps() -> dict[str, float]:
-            module = [sys.executable, "-m", "experiments.benchmark_startup", *shared]
-            worker = ["--worker", str(source), str(time.time())]
-            done = subprocess.run(
-                module + worker, check=True, capture_output=True, text=True, env=environment
-            )
-            return json.loads(done.stdout.splitlines()[-1])
+        def in_steps() -> None:
+            words = ("experiments.benchmark_startup", scale, "--worker", source, time.time())
+            parts.append(json.loads(harness.command(words, variables).output.splitlines()[-1]))
 
-        command(), in_steps()
-        whole, parts = [], []
-        for _ in range(config.rounds):
-            whole.append(command())
-            parts.append(in_steps())
-    median = {name: statistics.median(p[name] for p in parts) for name in parts[0]}
-    total = statistics.median(whole)
-    print(f"{config.size}x{config.size} at x{config.scale}, {config.rounds} rounds, ", end="")
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"jax {version('jax')}, numpy {np.__version__}, {datetime.date.today()}\n")
-    print("| step | seconds, median |\n| --- | ---: |")
-    for name, seconds in median.items():
-        print(f"| {name} | {seconds:.2f} |")
-    print(f"| **the command, whole** | **{total:.2f}** ({min(whole):.2f} to {max(whole):.2f}) |")
-    print(f"\noverhead (the command without the run): {total - median['run']:.2f} s")
+        seconds = harness.taking_turns({"whole": command, "steps": in_steps}, config.rounds)
+    del parts[0]  # which compiled
+    table = harness.Table("step", "seconds (range)")
+    for name in parts[0]:
+        table.row(name, harness.spread([part[name] for part in parts]))
+    table.row("**the command, whole**", harness.spread(seconds["whole"]))
+    run = harness.median([part["run"] for part in parts])
+    overhead = harness.median(seconds["whole"]) - run
+    print(f"\noverhead (the command without the run): {overhead:.2f} s")
+    harness.write_json(config.json, {"steps": parts, "whole": seconds["whole"]}, "jax", "numpy")
 
 
 if __name__ == "__main__":

@@ -8,20 +8,22 @@ TF32, bfloat16 and `torch.compile` run as well. Every variant lives in a process
 the peak memory is its own, and runs only when it is its turn.
 """
 
+import contextlib
 import dataclasses
-import datetime
 import functools
-import json
 import os
-import resource
-import statistics
-import subprocess
-import sys
 import time
-from importlib.metadata import version
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
+
+from . import harness
+
+Step = Callable[[], object]  # one step, waited for
+Peak = Callable[[], int | None]  # bytes of the device's memory, where it is its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Benchmark:
             checkpointed, autograd or compile; with _bfloat16 for bfloat16 features or, on a GPU,
             _tf32 for float32 convolutions in TF32. By default those that suit the device.
         together: prepare (compile) all variants at once; needs the memory of all.
-        worker: for internal use, the variant that this process measures.
+        json: file for the numbers.
     """
 
     batch: int = 4
@@ -50,7 +52,7 @@ class Benchmark:
     rounds: int = 3
     variants: tuple[str, ...] = ()
     together: bool = False
-    worker: str | None = None
+    json: Path | None = None
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """A batch (n, h, w, 3), LR and HR; noise, for which the network does the same work."""
@@ -62,8 +64,10 @@ class Benchmark:
         )
 
 
-def jax_step(benchmark: Benchmark, backward: str, dtype: str, devices: int = 1):
-    """(a function that makes one step and waits for it, peak bytes of device memory or None)."""
+def jax_step(
+    benchmark: Benchmark, backward: Any, dtype: str, devices: int = 1
+) -> tuple[Step, Peak]:
+    """Ours."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -76,7 +80,7 @@ def jax_step(benchmark: Benchmark, backward: str, dtype: str, devices: int = 1):
 
     config = TrainConfig(
         model=ModelConfig(iterations=benchmark.iterations, scale=benchmark.scale),
-        data=DataConfig(scale=benchmark.scale),
+        data=DataConfig(scale=benchmark.scale, patch=benchmark.patch),
         backward=backward,
         optimizer="amsgrad",
         learning_rate=3e-3,
@@ -90,17 +94,17 @@ def jax_step(benchmark: Benchmark, backward: str, dtype: str, devices: int = 1):
     state = init_state(config, init_weights(config.model, jax.random.key(0)).params)
     state = [share.replicate(state)]
 
-    def step():
+    def step() -> None:
         state[0], metrics = program(state[0], batch)
         jax.block_until_ready(metrics)
 
-    def peak():
+    def peak() -> int | None:
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     return step, peak
 
 
-def torch_step(benchmark: Benchmark, how: str, dtype: str):
+def torch_step(benchmark: Benchmark, how: str, dtype: str) -> tuple[Step, Peak]:
     """The same for PyTorch."""
     import torch
 
@@ -118,7 +122,7 @@ def torch_step(benchmark: Benchmark, how: str, dtype: str):
         for x in benchmark.images()
     )
 
-    def step():
+    def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             image = model(lr, benchmark.scale)["iterates"][-1]
@@ -127,103 +131,76 @@ def torch_step(benchmark: Benchmark, how: str, dtype: str):
         if device == "cuda":
             torch.cuda.synchronize()
 
-    def peak():
-        return torch.cuda.max_memory_allocated() if device == "cuda" else None
+    def peak() -> int | None:
+        if device == "cpu":
+            return None
+        torch.cuda.empty_cache()  # room for the others
+        return torch.cuda.max_memory_allocated()
 
     return step, peak
 
 
-def work(benchmark: Benchmark, variant: str) -> None:
-    """Make a few steps for each line on standard input and report seconds and peak bytes."""
+def make(benchmark: Benchmark, variant: str) -> Callable[[], tuple[float, int | None]]:
+    """A function that makes a few steps and gives their median seconds and the device's peak."""
     framework, how, *dtype = variant.split("_")
     two_devices = functools.partial(jax_step, devices=2)
-    make = {"jax": jax_step, "jax2": two_devices, "torch": torch_step}[framework]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    step, peak = make(benchmark, how, dtype[0] if dtype else "float32")
+    prepare = {"jax": jax_step, "jax2": two_devices, "torch": torch_step}[framework]
+    step, peak = prepare(benchmark, how, dtype[0] if dtype else "float32")
     for _ in range(2):
         step()
-    print(json.dumps("ready"), flush=True)
-    for _ in sys.stdin:
+
+    def turn() -> tuple[float, int | None]:
         times = []
         for _ in range(1 + benchmark.steps):
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-        used = peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-        if framework == "torch":
-            import torch
+        return harness.median(times[1:]), peak()
 
-            torch.cuda.empty_cache()  # room for the others
-        print(json.dumps({"seconds": statistics.median(times[1:]), "bytes": used}), flush=True)
+    return turn
 
 
 def main(benchmark: Benchmark) -> None:
     """Print a table."""
-    if benchmark.worker:
-        work(benchmark, benchmark.worker)
-        return
-    command = [sys.executable, "-m", "experiments.benchmark_training", *sys.argv[1:]]
-    workers = {}
-
-    def read(variant: str):
-        line = workers[variant].stdout.readline()
-        return json.loads(line) if line else None
-
-    variants = benchmark.variants or default_variants()
-    for variant in variants:
-        workers[variant] = subprocess.Popen(
-            [*command, "--worker", variant],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if not benchmark.together:
-            read(variant)
-    for variant in variants if benchmark.together else ():
-        print(variant, read(variant), flush=True)
-    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
-    for _ in range(benchmark.rounds):
+    device, plain = default_variants()
+    variants = benchmark.variants or plain
+    print(harness.environment("jax", "torch"), device, benchmark, sep="\n", flush=True)
+    found: dict[str, list[tuple[float, int]]] = {variant: [] for variant in variants}
+    with contextlib.ExitStack() as stack:
+        workers = {}
         for variant in variants:
-            if workers[variant].poll() is not None:
-                continue  # it has said why: too little memory, for instance
-            workers[variant].stdin.write("go\n")
-            workers[variant].stdin.flush()
-            if result := read(variant):
-                found[variant].append(result)
-            print(variant, result, flush=True)
-    for worker in workers.values():
-        worker.stdin.close()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch"))
-    print(f"\n{benchmark}\n{machine()}, {versions}, {datetime.date.today()}\n")
-    print("| step | ms, median (least to most) | peak memory, MiB |")
-    print("| --- | ---: | ---: |")
+            workers[variant] = stack.enter_context(harness.Worker(make, benchmark, variant))
+            if not benchmark.together:
+                workers[variant].wait()
+        for _ in range(benchmark.rounds):
+            for variant, worker in list(workers.items()):
+                try:
+                    seconds, device_bytes = worker()
+                except Exception as error:  # too little memory, for instance: the others go on
+                    print(f"{variant}: {error}", flush=True)
+                    del workers[variant]
+                else:
+                    found[variant].append((seconds, device_bytes or worker.growth()))
+                    print(variant, *found[variant][-1], flush=True)
+    table = harness.Table("step", "ms, median (range)", "peak memory, MiB")
     for variant, results in found.items():
-        if not results:
-            continue
-        times = sorted(1e3 * result["seconds"] for result in results)
-        memory = max(result["bytes"] for result in results) / 2**20
-        middle = statistics.median(times)
-        print(f"| {variant} | {middle:.0f} ({times[0]:.0f} to {times[-1]:.0f}) | {memory:.0f} |")
+        if results:
+            times, peaks = zip(*results, strict=True)
+            milliseconds = harness.spread([1e3 * time for time in times], 0)
+            table.row(variant, milliseconds, f"{max(peaks) / 2**20:.0f}")
+    harness.write_json(benchmark.json, found, "jax", "torch")
 
 
-def machine() -> str:
-    """What it ran on."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} cores"
-
-
-def default_variants() -> tuple[str, ...]:
-    """Those that suit the device."""
+def default_variants() -> tuple[str, tuple[str, ...]]:
+    """The device, and the variants that suit it."""
     import torch
 
     plain = ("jax_full", "jax_checkpointed", "torch_autograd")
     if not torch.cuda.is_available():
-        return ("jax_full", "jax_checkpointed", "jax2_full", "jax2_checkpointed", "torch_autograd")
+        return "cpu", (*plain[:2], "jax2_full", "jax2_checkpointed", plain[2])
     variants = [f"{name}{dtype}" for dtype in ("", "_tf32", "_bfloat16") for name in plain]
-    return (*variants, "torch_compile_tf32", "torch_compile_bfloat16")
+    more = ("torch_compile_tf32", "torch_compile_bfloat16")
+    return torch.cuda.get_device_name(), (*variants, *more)
 
 
 if __name__ == "__main__":

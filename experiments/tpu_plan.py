@@ -24,7 +24,7 @@ import math
 import os
 import re
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The compiler would look for the metadata server of a cloud machine, and refuse to run twice at a
@@ -36,7 +36,6 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 import jax
 import jax.extend.core
 import jax.numpy as jnp
-import numpy as np
 import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
@@ -140,14 +139,14 @@ def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         if name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
+            kernel = _shape(equation.invars[1])
             outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * equation.outvars[0].aval.size * np.prod(kernel) / outputs
+            total += 2 * math.prod(_shape(equation.outvars[0])) * math.prod(kernel) / outputs
         elif name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            depth = np.prod([left[axis] for axis in contracted])
-            total += 2 * equation.outvars[0].aval.size * depth
+            left = _shape(equation.invars[0])
+            depth = math.prod(left[axis] for axis in contracted)
+            total += 2 * math.prod(_shape(equation.outvars[0])) * depth
         elif name == "cond":  # the platforms' ways to do the same: first that of CPUs
             total += count_flops(params["branches"][-1].jaxpr)
         else:
@@ -157,7 +156,11 @@ def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
     return total
 
 
-def _is_jaxpr(value) -> bool:
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
+def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, jax.extend.core.Jaxpr | jax.extend.core.ClosedJaxpr)
 
 
@@ -177,6 +180,7 @@ def all_reduced(program: str) -> int:
 def estimated_cycles(program: str) -> int:
     """The compiler's estimates for all operations of a compiled program, loops unrolled."""
     bodies: dict[str, list[str]] = {}
+    lines: list[str] = []
     for line in program.splitlines():
         if opening := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
             lines = bodies["ENTRY" if opening[1] else opening[2]] = []
@@ -207,7 +211,7 @@ def plan(recipe: Recipe, name: str, batch: int) -> Plan:
     topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
     devices = ShardMap(topology.devices)
     shape = (batch * len(topology.devices), config.data.patch, config.data.patch, 3)
-    low = config.data.patch // config.model.scale
+    low = config.data.patch // config.data.scale
     state = jax.eval_shape(lambda: init_state(recipe, fresh_weights(config).params))
 
     def placed(tree, spec):
