@@ -1,10 +1,15 @@
 """Training: recipes, the step, many devices, checkpoints and the loop around them."""
 
+from typing import TYPE_CHECKING
+
 from .config import Recipe, TrainConfig
 from .optimizer import learning_rate, make_optimizer, muon
 from .recipe import load_recipe, run_recipe
 from .state import TrainState, init_state
 from .step import objective, train_step
+
+if TYPE_CHECKING:
+    from .loop import train
 
 __all__ = [
     "Recipe",

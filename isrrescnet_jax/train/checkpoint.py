@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from .config import Recipe, TrainConfig, as_recipe
@@ -37,12 +38,8 @@ def as_dict(config: TrainConfig) -> dict[str, Any]:
 
 def with_defaults(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """A configuration, with the default of every field that it lacks."""
-    nested = {
-        name: with_defaults(value, defaults[name])
-        for name, value in saved.items()
-        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
-    }
-    return defaults | saved | nested
+    flat = (flatten_dict(tree, keep_empty_nodes=True) for tree in (defaults, saved))
+    return unflatten_dict(next(flat) | next(flat))
 
 
 def digest(recipe: Recipe) -> str | None:
@@ -52,16 +49,14 @@ def digest(recipe: Recipe) -> str | None:
     return hashlib.sha256(recipe.text.encode()).hexdigest()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """One phrase for each field of two configurations that is not the same."""
-    found = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name} was {before}, is {after}")
-    return found
+    old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
+    return [
+        f"{name} was {old.get(name)}, is {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
 
 
 def structure_difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -91,10 +86,9 @@ class Checkpoints:
         self.recipe = as_recipe(recipe)
         config = self.recipe.config
         self.folder = absolute(workdir) / "checkpoints"
-        policies = [LatestN(config.keep)]
-        policies.append(BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False))
+        best = BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies),
+            preservation_policy=AnyPreservationPolicy([LatestN(config.keep), best]),
             best_fn=_psnr,  # has the metrics written
             cleanup_tmp_directories=True,
         )
@@ -114,6 +108,15 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The step of the last whole checkpoint, if there is one."""
         return self._manager.latest_step()
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether to save and stop: true at the same step in every process of several.
+
+        That is at most a few steps after any of them got SIGTERM: JAX's coordination service finds
+        a step that all can still reach. So this must be called at every step. False in a run of
+        one process that has not joined a cluster.
+        """
+        return self._manager.reached_preemption(step)
 
     def describe_latest(self) -> str:
         """For messages: where the last whole checkpoint is."""
@@ -160,7 +163,7 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """State and data iterator state of the last checkpoint.
+        """State and data iterator state of the last checkpoint, which there must be.
 
         Args:
             like: a state of the same structure, arrays or their shapes.
@@ -169,14 +172,17 @@ class Checkpoints:
             ValueError: it belongs to a run of another recipe; all that differs is named.
         """
         step = self.latest()
+        assert step is not None
         changed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
                 "Continue with the same configuration or choose another workdir"
             )
-        like = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), vars(like))
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore())
+        arrays = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), vars(like))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(arrays), data=ocp.args.JsonRestore()
+        )
         saved = self._manager.restore(step, args=args)
         return TrainState(**saved["state"]), saved["data"]
 
@@ -189,12 +195,13 @@ class Checkpoints:
 
         config = as_dict(self.recipe.config)
         found = differences(with_defaults(read("config"), as_dict(TrainConfig())), config)
-        told = (self.folder / str(step) / "recipe").exists()
-        saved = read("recipe") if told else {"sha256": None}
+        new = structure(like.opt_state)
+        saved: dict[str, Any] = {"sha256": None, "structure": new}
+        if (self.folder / str(step) / "recipe").exists():
+            saved |= read("recipe")
         if saved["sha256"] != digest(self.recipe):
             found.append("the recipe file has another text, and values beyond its config")
-        new = structure(like.opt_state)
-        return found + structure_difference(saved.get("structure", new), new)
+        return found + structure_difference(saved["structure"], new)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -188,7 +188,7 @@ class TrainConfig:
     @property
     def all_scales(self) -> tuple[int, ...]:
         """The scales of the batches, in turn."""
-        return self.scales or (self.model.scale,)
+        return self.scales or (self.data.scale,)
 
     @property
     def all_patches(self) -> tuple[int, ...]:

@@ -102,7 +102,7 @@ def train(
 
         with (
             Report(workdir, first, config.steps, config.data.batch) as report,
-            parallel.preemption() as preemption,
+            parallel.stop_signals() as asked,
         ):
 
             def check(step: int, what: str, values: Any) -> None:
@@ -134,7 +134,7 @@ def train(
                     note(*pending)
                 pending = done, new
 
-                stop = preemption.agreed(done)
+                stop = checkpoints.reached_preemption(done) or asked.is_set()
                 last = stop or done == config.steps
                 log = last or done % config.log_every == 0
                 validate = done % config.validate_every == 0 or done == config.steps
@@ -251,13 +251,14 @@ def show(
 def upscaler(recipe: Recipe, weights: Weights, scale: int) -> Callable[[np.ndarray], np.ndarray]:
     """What makes a picture (h, w, 3) larger, with the recipe's operator and prior."""
     dtype = recipe.config.dtype
-    if recipe.prior is None:
+    make_prior = recipe.prior
+    if make_prior is None:
         return Upscaler(weights, scale, recipe.operator, dtype=dtype)
 
     @jax.jit
     def run(weights: Weights, lr: jax.Array) -> jax.Array:
         operator = Bicubic(scale) if recipe.operator is None else recipe.operator
-        prior = recipe.prior(weights)
+        prior = make_prior(weights)
         return reconstruct(weights, lr[None], operator=operator, prior=prior).image[0]
 
     return lambda lr: np.asarray(run(weights, np.asarray(lr, np.float32)))

@@ -36,8 +36,9 @@ def _amsgrad(b1: float, b2: float, eps: float = 1e-8) -> optax.GradientTransform
     """
     moments = optax.scale_by_amsgrad(b1, b2, bias_correction_nu=False)
 
-    def update(grads, state, params=None):
-        _, state = moments.update(grads, state, params)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = moments.update(updates, state, params)
+        assert isinstance(state, optax.ScaleByAmsgradState)
         m = optax.tree.bias_correction(state.mu, b1, state.count)
         v = optax.tree.bias_correction(state.nu_max, b2, state.count)
         return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), m, v), state
@@ -76,7 +77,7 @@ def muon(
     )
 
 
-def _matrices(params: dict[str, Any]) -> dict[str, Any]:
+def _matrices(params: Any) -> Any:
     """How a leaf is a matrix for Muon, or None."""
     as_matrix = contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
 
@@ -133,9 +134,9 @@ def _fixed(params: dict[str, Any]) -> dict[str, str]:
     return {name: "fixed" if name in ("alpha", "w") else "trained" for name in params}
 
 
-def _lengths(params: dict[str, Any]) -> dict[str, Any]:
+def _lengths(params: Any) -> Any:
     """True where a leaf is a length g of a weight-normalised convolution."""
-    return {k: _lengths(v) if isinstance(v, dict) else k == "g" for k, v in params.items()}
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "g", params)
 
 
 def check_optimizer(optimizer: optax.GradientTransformation, params: dict[str, Any]) -> None:

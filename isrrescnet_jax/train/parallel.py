@@ -10,8 +10,8 @@ A step is a pure function (state, batch) -> (state, metrics) that averages over 
 """
 
 import contextlib
-import dataclasses
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,30 +134,17 @@ class ShardMap:
 STRATEGIES = {"pmap": Pmap, "shard_map": ShardMap}
 
 
-@dataclasses.dataclass
-class Preemption:
-    """Whether this run was asked to stop, by SIGTERM (schedulers, clouds) or Ctrl-C."""
-
-    requested: bool = False
-
-    def agreed(self, step: int) -> bool:
-        """True at the same step in every process, at most a few steps after any one was asked.
-
-        With several processes JAX's coordination service receives the signal and finds a step that
-        all of them can still reach; this must then be called at every step.
-        """
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.requested
-
-
 @contextlib.contextmanager
-def preemption() -> Iterator[Preemption]:
-    """Listen for signals; a second one of a kind has its usual effect."""
-    state, previous = Preemption(), {}
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that is set by SIGTERM (schedulers, clouds) or Ctrl-C, in a run of one process.
+
+    A second signal of a kind has its usual effect. With several processes JAX's coordination
+    service takes SIGTERM instead (see `Checkpoints.reached_preemption`).
+    """
+    asked, previous = threading.Event(), {}
 
     def ask(number, frame):
-        state.requested = True
+        asked.set()
         signal.signal(number, previous[number])
 
     if jax.process_count() == 1:
@@ -166,7 +153,7 @@ def preemption() -> Iterator[Preemption]:
             with contextlib.suppress(ValueError):
                 previous[number] = signal.signal(number, ask)
     try:
-        yield state
+        yield asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

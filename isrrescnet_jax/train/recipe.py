@@ -93,8 +93,12 @@ def parse(argv: list[str]) -> tuple[Run, Recipe]:
     known.add_argument("--scale", type=int, choices=SCALES)
     scale = known.parse_known_args(argv)[0].scale
     recipe = Recipe(TrainConfig()) if path is None else load_recipe(path, scale)
-    default = Run(tyro.MISSING, tyro.MISSING, config=recipe.config)
-    run = tyro.cli(Run, args=argv, default=default, prog="isrrescnet train")
+
+    @dataclasses.dataclass(frozen=True)
+    class RunOfIt(Run):
+        config: Annotated[TrainConfig, arg(name="")] = recipe.config
+
+    run = tyro.cli(RunOfIt, args=argv, prog="isrrescnet train", description=Run.__doc__)
     config = run.config
     if run.data is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, hr=run.data))

@@ -1,6 +1,7 @@
 """What one sees of a run: progress bar, JSON lines, TensorBoard. Only process 0 shows anything."""
 
 import contextlib
+import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ class _Board:
 
     def __init__(self, folder: epath.Path, first: int):
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
 
+        # Not a plain import, for type checkers: its classes are made when it is imported.
+        event_pb2 = importlib.import_module("tensorboardX.proto.event_pb2")
         folder.mkdir(parents=True, exist_ok=True)
         self._event = event_pb2.Event
         self._writer = EventsWriter(str(folder / "events"))

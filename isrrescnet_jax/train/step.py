@@ -76,7 +76,7 @@ def objective(
     return iterates_loss(iterates, hr, counts, loss), solution.image
 
 
-def group_norms(tree: dict[str, Any]) -> dict[str, Float[Array, ""]]:
+def group_norms(tree: Any) -> dict[str, Float[Array, ""]]:
     """Norm of all directions v, of all lengths g, and of all other parameters together."""
     groups: dict[str, list[Array]] = {"v": [], "g": [], "other": []}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -119,10 +119,10 @@ def train_step(
         grads, loss, psnr = lax.pmean((grads, loss, psnr), axis_name)
 
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     # A young average follows closely, so that it soon forgets where the run started.
     decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-    ema = optax.incremental_update(params, state.ema, 1 - decay)
+    ema: Any = optax.incremental_update(params, state.ema, 1 - decay)
     metrics = {"loss": loss, "psnr": psnr, "grad_norm": optax.tree.norm(grads)}
     if recipe.optimizer is None:
         metrics["learning_rate"] = learning_rate(config)(state.step)
