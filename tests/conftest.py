@@ -1,9 +1,11 @@
 """What several test files need."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -23,6 +25,15 @@ def small() -> isr.Weights:
     """A small random network with enough of a residual to matter."""
     config = isr.ModelConfig(features=8, depth=2, feedback_steps=2, iterations=3, scale=2)
     return isr.init_weights(config, jax.random.key(0))
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked: the library's own words about a wrong argument are tested."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture
@@ -47,3 +58,19 @@ def photo(h: int, w: int, n: int = 1, seed: int = 0) -> np.ndarray:
     waves = np.sin(rows[..., None] * speed[0] + columns[..., None] * speed[1] + phase)
     values = 127 + 100 * waves + rng.normal(0, 5, (n, h, w, 3))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one for every program that is compiled."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

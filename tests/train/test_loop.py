@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -22,9 +23,8 @@ from PIL import Image
 from isrrescnet_jax import Bicubic, ModelConfig, load_weights, save_weights
 from isrrescnet_jax.cli import command as cli
 from isrrescnet_jax.data import DataConfig
-from isrrescnet_jax.train import TrainConfig, loop, make_optimizer, muon, recipe
+from isrrescnet_jax.train import Recipe, TrainConfig, loop, make_optimizer, muon, recipe
 from isrrescnet_jax.train.loop import train
-from isrrescnet_jax.train.report import Report
 from isrrescnet_jax.weights import load_weights_and_metadata
 
 STEPS = 12
@@ -41,7 +41,6 @@ config = TrainConfig(
     learning_rate=3e-3,
     schedule="stepped",
     warmup_steps=2,
-    curriculum=((0, 1), (4, 2)),
     log_every=1,
     validate_every=5,
     checkpoint_every=2,
@@ -115,19 +114,24 @@ def board(workdir):
 
 @contextlib.contextmanager
 def at_step(step, action):
-    """Run `action` when the metrics of this step are reported."""
+    """Run `action` when the batch of this step, counted from 1 in this run, has been taken."""
+    count = itertools.count(1)
+    original = loop.Streams.next
+
+    def hooked(*args):
+        batch = original(*args)
+        if next(count) == step:
+            action()
+        return batch
+
     with pytest.MonkeyPatch.context() as patch:
-        original = Report.step
-
-        def hooked(self, metrics):
-            original(self, metrics)
-            hooked.count += 1
-            if hooked.count == step:
-                action()
-
-        hooked.count = 0
-        patch.setattr(Report, "step", hooked)
+        patch.setattr(loop.Streams, "next", hooked)
         yield
+
+
+def stopped_at_step(step):
+    """The next run is asked to stop in this step, counted from 1 in this run."""
+    return at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def test_what_a_run_leaves_behind(uninterrupted, config):
@@ -159,9 +163,9 @@ def test_validation_is_the_psnr_of_the_written_weights(uninterrupted, config):
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_bit(tmp_path, uninterrupted, config):
-    with at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+    with stopped_at_step(7):
         assert train(config, tmp_path) is None
-    assert steps_saved(tmp_path)[-1] == 7 + 1  # metrics are reported one step late
+    assert steps_saved(tmp_path)[-1] == 7
     assert train(config, tmp_path) is not None
     assert_same_weights(tmp_path, uninterrupted)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -169,7 +173,10 @@ def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_bit(tmp_path, unin
 
 
 def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
-    """Muon, two scales, exact physics and every curriculum; stopped when they have all begun."""
+    """Muon, two scales, exact physics; all curricula change after the first step.
+
+    The run is stopped before they do, and once more right after.
+    """
     model = dataclasses.replace(config.model, features=4, feedback_steps=2)
     varied = TrainConfig(
         model=dataclasses.replace(model, physics="exact", step=2.0),
@@ -189,9 +196,10 @@ def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
     )
     whole = train(varied, tmp_path / "whole")
     assert whole.config == varied.model
-    with at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM)):
-        assert train(varied, tmp_path / "parts") is None
-    assert steps_saved(tmp_path / "parts") == [2]
+    for saved in (1, 2):
+        with stopped_at_step(1):
+            assert train(varied, tmp_path / "parts") is None
+        assert steps_saved(tmp_path / "parts")[-1] == saved
     train(varied, tmp_path / "parts")
     assert_same_weights(tmp_path / "parts", tmp_path / "whole")
 
@@ -217,13 +225,22 @@ def test_another_configuration_is_refused_by_the_names_of_its_fields(uninterrupt
         train(changed, uninterrupted)
 
 
+def dimmed(g, z, sigma, alpha):
+    return g * z
+
+
+def dimming(weights):
+    """A prior that is compiled in no time."""
+    return jax.tree_util.Partial(dimmed, weights.params["network"]["decoder"]["g"][0])
+
+
 def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, config):
     # From the tenth step on the learning rate is infinite.
     diverging = dataclasses.replace(
         config, milestones=(8, 9), milestone_factor=1e38, checkpoint_every=4, validate_every=100
     )
     with pytest.raises(FloatingPointError, match=r"not finite in step \d+ \(last one: .*/8\)"):
-        train(diverging, tmp_path)
+        train(Recipe(diverging, prior=dimming), tmp_path)
     assert steps_saved(tmp_path)[-1] == 8
 
 

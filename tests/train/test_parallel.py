@@ -15,7 +15,8 @@ from conftest import photo
 from PIL import Image
 
 from isrrescnet_jax import load_weights
-from isrrescnet_jax.train import parallel
+from isrrescnet_jax.train import parallel, recipe
+from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.weights import flatten
 
 RECIPE = """
@@ -24,9 +25,10 @@ from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.train import TrainConfig
 
 config = TrainConfig(
-    model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
+    model=ModelConfig(features=4, depth=1, feedback_steps=1, iterations=1, scale=2),
     data=DataConfig(scale=2, patch=32, batch=8, repeats=8),
-    steps=10,
+    steps=5,
+    backward="full",
     optimizer="sgd",
     learning_rate=1e-4,
     ema_decay=0.0,
@@ -45,6 +47,11 @@ def files(tmp_path_factory):
     return folder
 
 
+def arguments(files, workdir, *options):
+    paths = ("--data", str(files / "images"), "--data.cache", str(files / "cache"))
+    return [str(files / "recipe.py"), *paths, "--workdir", str(workdir), *options]
+
+
 def start(files, workdir, devices, *options):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -53,10 +60,9 @@ def start(files, workdir, devices, *options):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    command = [sys.executable, "-m", "isrrescnet_jax.cli", "train", str(files / "recipe.py")]
-    command += ["--data", str(files / "images"), "--data.cache", str(files / "cache")]
+    command = [sys.executable, "-m", "isrrescnet_jax.cli", "train"]
     return subprocess.Popen(
-        [*command, "--workdir", str(workdir), *options],
+        [*command, *arguments(files, workdir, *options)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -80,35 +86,39 @@ def two_processes(files, workdir, *options):
 
 
 def worst_difference(workdir, expected):
-    """The largest relative L2 distance of any tensor."""
+    """The largest relative L2 distance of any tensor.
+
+    Biases start at zero, so theirs is that of the sums of their gradients. Nearly all of these
+    cancels out, and what order they are summed in shows in the fifth digit.
+    """
     a, b = (flatten(load_weights(w / "weights.safetensors").params) for w in (workdir, expected))
     return max(np.linalg.norm(a[k] - b[k]) / np.linalg.norm(b[k]) for k in a if b[k].any())
 
 
 @pytest.fixture(scope="module")
 def one_device(files):
-    finish(start(files, files / "one", 1))
+    assert train(recipe.parse(arguments(files, files / "one"))[1], files / "one") is not None
     return files / "one"
 
 
 def test_eight_devices(files, one_device, tmp_path):
     finish(start(files, tmp_path, 8))
-    assert worst_difference(tmp_path, one_device) < 1e-5
+    assert worst_difference(tmp_path, one_device) < 2e-4
 
 
 @pytest.mark.slow
 def test_shard_map(files, one_device, tmp_path):
     finish(start(files, tmp_path, 8, "--strategy", "shard_map"))
-    assert worst_difference(tmp_path, one_device) < 1e-5
+    assert worst_difference(tmp_path, one_device) < 2e-4
 
 
 @pytest.mark.parametrize("strategy", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
 def test_two_processes_with_two_devices_each(files, one_device, tmp_path, strategy):
     outputs = finish(*two_processes(files, tmp_path, "--strategy", strategy))
-    assert worst_difference(tmp_path, one_device) < 1e-5
-    assert "step 10/10" in outputs[0] and "step" not in outputs[1]
+    assert worst_difference(tmp_path, one_device) < 2e-4
+    assert "step 5/5" in outputs[0] and "step" not in outputs[1]
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 11))
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 6))
 
 
 @pytest.mark.slow
