@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -47,3 +48,19 @@ def photo(h: int, w: int, n: int = 1, seed: int = 0) -> np.ndarray:
     waves = np.sin(rows[..., None] * speed[0] + columns[..., None] * speed[1] + phase)
     values = 127 + 100 * waves + rng.normal(0, 5, (n, h, w, 3))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one for every program that is compiled."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

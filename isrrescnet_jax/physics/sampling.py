@@ -282,12 +282,3 @@ def imresize_taps(n_in: int, n_out: int, border: str = "symmetric") -> Taps:
         index = np.where(index < n_in, index, 2 * n_in - 1 - index)
     rate = (n_in // n_out, 1) if n_in > n_out else (1, n_out // n_in)
     return sparse(index, weight, n_in, rate)
-
-
-def imresize(
-    x: Float[Array, "n h w c"], scale: float, border: str = "symmetric"
-) -> Float[Array, "n H W c"]:
-    """Bicubic resizing as MATLAB's `imresize` does it on real-valued images (no rounding)."""
-    h, w = x.shape[1:3]
-    new_h, new_w = math.ceil(h * scale), math.ceil(w * scale)
-    return resize(x, imresize_taps(h, new_h, border), imresize_taps(w, new_w, border))

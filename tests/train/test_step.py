@@ -52,7 +52,7 @@ def test_truncated_halves_the_loss_and_cuts_the_gradient_at_the_intermediate_poi
 
     def second_iteration(weights, x0, x1):
         from isrrescnet_jax import LearnedPrior, noise_level
-        from isrrescnet_jax.solver.unroll import clip
+        from isrrescnet_jax.solver.iteration import clip
 
         y = jnp.asarray(BATCH["lr"], jnp.float32)
         v = x1 + jnp.exp(weights.params["w"][1]) * (x1 - x0)
