@@ -24,7 +24,9 @@ from ..config import ModelConfig
 from ..physics.noise import noise_level
 from ..physics.operators import for_weights
 from ..prior import winograd
-from ..prior.network import MARGIN, ResidualNetwork, fuse
+from ..prior.border import MARGIN
+from ..prior.network import ResidualNetwork
+from ..prior.parameters import fuse
 from ..weights import Weights
 from .tiling import window_starts
 from .unroll import Solution, schedule

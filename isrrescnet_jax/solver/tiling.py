@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..prior.network import LearnedPrior, project
+from ..prior.network import LearnedPrior
+from ..prior.projection import project
 
 
 def window_starts(length: int, tile: int, halo: int) -> tuple[int, np.ndarray, np.ndarray]:
