@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .bilinear import Way, bilinear
 from .conv import conv
 
 Size = tuple[Array, Array] | None
@@ -30,25 +31,6 @@ def inside(x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w i"]:
     return x
 
 
-def conv3x3_reflect(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
-) -> Float[Array, "n h w o"]:
-    """3x3 correlation of the image reflected at its borders; sides of at least 2.
-
-    On a GPU the image is padded by reflection, in the pass over it that PReLU needs anyhow, and the
-    bias joins the convolution. Elsewhere that copy is slow, and the same comes of the zero-padded
-    convolution: the reflected row above the image is row 1, it feeds output row 0 alone, through
-    kernel row 0, and so on around the image. These small products are added.
-    """
-    in_place, padded, in_one_pass = (
-        functools.partial(way, precision=precision)
-        for way in (reflect_in_place, reflect_by_padding, reflect_in_one_pass)
-    )
-    return lax.platform_dependent(
-        x, kernel, cpu=in_place, cuda=padded, rocm=padded, default=in_one_pass
-    )
-
-
 def _borders(x: Array, kernel: Array, precision: Any) -> tuple[list[Array], list[Array]]:
     """What the reflection adds to the first and last row, and to the first and last column."""
 
@@ -68,7 +50,7 @@ def _borders(x: Array, kernel: Array, precision: Any) -> tuple[list[Array], list
     return rows, columns
 
 
-def reflect_in_place(x: Array, kernel: Array, precision: Any) -> Array:
+def reflect_in_place(x: Array, kernel: Array, *, precision: Any) -> Array:
     """`conv3x3_reflect` on a CPU."""
     rows, columns = _borders(x, kernel, precision)
     out = conv(x, kernel, 1, precision)
@@ -76,7 +58,7 @@ def reflect_in_place(x: Array, kernel: Array, precision: Any) -> Array:
     return out.at[:, :, 0].add(columns[0]).at[:, :, -1].add(columns[1])
 
 
-def reflect_in_one_pass(x: Array, kernel: Array, precision: Any) -> Array:
+def reflect_in_one_pass(x: Array, kernel: Array, *, precision: Any) -> Array:
     """`conv3x3_reflect` on a TPU: the sums fuse into one pass, with the bias.
 
     By the estimates of its compiler a training step takes a fifth less than with those in place.
@@ -88,7 +70,7 @@ def reflect_in_one_pass(x: Array, kernel: Array, precision: Any) -> Array:
     return out
 
 
-def reflect_by_padding(x: Array, kernel: Array, precision: Any) -> Array:
+def reflect_by_padding(x: Array, kernel: Array, *, precision: Any) -> Array:
     """`conv3x3_reflect` on a GPU."""
     # A sum: put together from pieces (`jnp.concatenate`), XLA made of it and PReLU a loop that
     # took five times what reading and writing do, and a training step on an H200 7 % more.
@@ -105,6 +87,30 @@ def _line(line: Float[Array, "n h w i"], axis: int, end: int, length: int) -> Ar
     """A line at the beginning (end = 0) or the end (-1) of zeros, `length` long along `axis`."""
     around = (0, length - 1) if end == 0 else (length - 1, 0)
     return jnp.pad(line, [around if a == axis else (0, 0) for a in range(4)])
+
+
+_correlate_reflect = bilinear(
+    "isr_conv3x3_reflect",
+    Way(reflect_in_one_pass),
+    cpu=Way(reflect_in_place),
+    cuda=Way(reflect_by_padding),
+    rocm=Way(reflect_by_padding),
+)
+
+
+def conv3x3_reflect(
+    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
+) -> Float[Array, "n h w o"]:
+    """3x3 correlation of the image reflected at its borders; sides of at least 2.
+
+    On a GPU the image is padded by reflection, in the pass over it that PReLU needs anyhow, and the
+    bias joins the convolution. Elsewhere that copy is slow, and the same comes of the zero-padded
+    convolution: the reflected row above the image is row 1, it feeds output row 0 alone, through
+    kernel row 0, and so on around the image. These small products are added.
+    """
+    if precision is None:
+        precision = jax.config.jax_default_matmul_precision  # of the caller, not of lowering
+    return _correlate_reflect(x, kernel, shape=(*x.shape[:3], kernel.shape[3]), precision=precision)
 
 
 # Traced once for all convolutions of a shape: half of the time that tracing takes.

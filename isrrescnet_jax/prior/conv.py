@@ -1,16 +1,10 @@
-"""The convolution as two bilinear primitives, each the transpose of the other.
+"""The convolution, as fast as each platform has it, and its gradients likewise.
 
-    correlate         out[n, y, x, o] = sum_(i, j, c) x[n, y + i, x + j, c] kernel[i, j, c, o]
-    kernel_gradient   dk[i, j, c, o]  = sum_(n, y, x) x[n, y + i, x + j, c] g[n, y, x, o]
-
-with zeros around x. Whatever is linear in one argument is differentiated by these two alone, in
-forward and in reverse mode and to any order, and each is lowered to what suits the platform: the
-library's convolution where that is fast, and on a CPU to `winograd` or products of matrices. There
-XLA brings only the convolutions outside of loops into its standard layout by itself; JAX's own
-gradients, inside `lax.scan`, end in a generic loop nest that is 20 times slower.
+On a CPU the gradients are written out: there XLA brings only the convolutions outside of loops into
+its standard layout by itself, and JAX's own gradients, inside `lax.scan`, end in a generic loop
+nest that is 20 times slower. Wide 3x3 kernels go through `winograd`, in half of the time.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,66 +12,58 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from . import winograd
+from .bilinear import Way, bilinear
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]  # zeros (above, below) and (left, right)
 Padding = str | int | Sequence[tuple[int, int]]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-# --- on each platform ---------------------------------------------------------------------------
 
-
-def correlate_native(x: Array, kernel: Array, *, padding: Pairs, precision: Any) -> Array:
+def correlate(x: Array, kernel: Array, *, padding: Pairs, precision: Any) -> Array:
     """XLA's convolution."""
     return lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=precision
     )
 
 
-def _suits_winograd(x, size: tuple[int, int], outputs: int, padding: Pairs) -> bool:
+def _suits_winograd(x, size: tuple[int, ...], outputs: int, padding: Pairs) -> bool:
     # With fewer features its sums take longer than the products that it saves. float64 is for
     # comparisons, and there XLA has no fast correlation along rows.
-    wide = min(x.shape[-1], outputs) >= 32 and x.dtype != jnp.float64
+    wide = min(x.shape[3], outputs) >= 32 and x.dtype != jnp.float64
     return wide and size == (3, 3) and padding == ((1, 1), (1, 1))
 
 
-def correlate_cpu(x: Array, kernel: Array, *, padding: Pairs, precision: Any) -> Array:
-    """Half of the products where the kernel is wide and 3x3, which takes half of the time."""
+def _on_cpu(x, kernel, *, padding, precision):
     if _suits_winograd(x, kernel.shape[:2], kernel.shape[3], padding):
         return winograd.correlate(x, kernel)
-    return correlate_native(x, kernel, padding=padding, precision=precision)
+    return correlate(x, kernel, padding=padding, precision=precision)
 
 
-def kernel_gradient_native(
-    x: Array, g: Array, *, size: tuple[int, int], padding: Pairs, precision: Any
-) -> Array:
-    """The transpose that JAX has for XLA's convolution."""
-    kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), x.dtype)
-    fixed = {"padding": padding, "precision": precision}
-    (dk,) = jax.linear_transpose(lambda k: correlate_native(x, k, **fixed), kernel)(g)
-    return dk
+def _image_gradient(kernel, out, *, shape, padding, precision):
+    """Again a correlation, with the kernel turned around."""
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    sides = zip(kernel.shape[:2], padding, strict=True)
+    around = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in sides)
+    return _on_cpu(out, turned, padding=around, precision=precision)
 
 
-def kernel_gradient_cpu(
-    x: Array, g: Array, *, size: tuple[int, int], padding: Pairs, precision: Any
-) -> Array:
+def _kernel_gradient(x, out, *, shape, padding, precision):
     """One product,
 
-        dk[i, j] = sum_(y, x) image[y + i, x] g[y, x - j],
+        dk[i, j] = sum_(y, x) image[y + i, x] out[y, x - j],
 
     with the shifts by rows stacked in the channels of the image and those by columns in the
-    channels of g, unless `winograd` takes it. As a convolution whose kernel is a whole image it
+    channels of out, unless `winograd` takes it. As a convolution whose kernel is a whole image it
     takes twice as long.
     """
-    if _suits_winograd(x, size, g.shape[3], padding):
-        return winograd.kernel_gradient(x, g).astype(x.dtype)
-    batch, height, width, outputs = g.shape
+    if _suits_winograd(x, shape[:2], shape[3], padding):
+        return winograd.kernel_gradient(x, out).astype(x.dtype)
+    batch, height, width, outputs = out.shape
     inputs, columns = x.shape[3], x.shape[2]
-    left, right = (size[1] - 1 - p for p in padding[1])
+    left, right = (shape[1] - 1 - p for p in padding[1])
     # In strips of rows whose shifted copies stay in the cache.
     rows = max(r for r in range(1, height + 1) if height % r == 0 and r * width <= 4096 or r == 1)
     zero = jnp.zeros((), x.dtype)
@@ -85,11 +71,11 @@ def kernel_gradient_cpu(
 
     def strip(dk, index):
         corner = (index // (height // rows), index % (height // rows) * rows, 0, 0)
-        image = lax.dynamic_slice(x, corner, (1, rows + size[0] - 1, columns, inputs))
-        image = jnp.concatenate([image[:, i : i + rows] for i in range(size[0])], axis=-1)
-        grad = lax.dynamic_slice(g, corner, (1, rows, width, outputs))
+        image = lax.dynamic_slice(x, corner, (1, rows + shape[0] - 1, columns, inputs))
+        image = jnp.concatenate([image[:, i : i + rows] for i in range(shape[0])], axis=-1)
+        grad = lax.dynamic_slice(out, corner, (1, rows, width, outputs))
         grad = lax.pad(grad, zero, ((0, 0, 0), (0, 0, 0), (left, right, 0), (0, 0, 0)))
-        shifts = [grad[:, :, size[1] - 1 - j :][:, :, :columns] for j in range(size[1])]
+        shifts = [grad[:, :, shape[1] - 1 - j :][:, :, :columns] for j in range(shape[1])]
         grad = jnp.concatenate(shifts, axis=-1)
         over = (((0, 1, 2), (0, 1, 2)), ((), ()))
         product = lax.dot_general(
@@ -98,111 +84,15 @@ def kernel_gradient_cpu(
         return dk + product, None
 
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    dk = jnp.zeros_like(x, wide, (size[0] * inputs, size[1] * outputs))
+    dk = jnp.zeros_like(x, wide, (shape[0] * inputs, shape[1] * outputs))
     dk, _ = lax.scan(strip, dk, jnp.arange(batch * (height // rows)))
-    dk = dk.reshape(size[0], inputs, size[1], outputs)
+    dk = dk.reshape(shape[0], inputs, shape[1], outputs)
     return dk.transpose(0, 2, 1, 3).astype(x.dtype)
 
 
-# --- the primitives -----------------------------------------------------------------------------
-
-correlate_p = Primitive("isr_correlate")  # x, kernel; padding, precision
-kernel_gradient_p = Primitive("isr_kernel_gradient")  # x, g; size, padding, precision
-
-
-def _define(primitive: Primitive, cpu: Callable, native: Callable) -> None:
-    @functools.partial(jax.jit, static_argnames=("size", "padding", "precision"))
-    def run(*args, **fixed):
-        return primitive.bind(*args, **fixed)
-
-    primitive.def_impl(run)
-    mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
-
-
-_define(correlate_p, correlate_cpu, correlate_native)
-_define(kernel_gradient_p, kernel_gradient_cpu, kernel_gradient_native)
-
-
-@correlate_p.def_abstract_eval
-def _correlate_shape(x, kernel, *, padding, precision):
-    sides = zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)
-    height, width = (length + sum(pads) - size + 1 for length, pads, size in sides)
-    return x.update(shape=(x.shape[0], height, width, kernel.shape[3]), weak_type=False)
-
-
-@kernel_gradient_p.def_abstract_eval
-def _kernel_gradient_shape(x, g, *, size, padding, precision):
-    return x.update(shape=(*size, x.shape[3], g.shape[3]), weak_type=False)
-
-
-def _image_gradient(g, kernel, padding, precision):
-    """The transpose of `correlate` for x is one with the kernel turned around."""
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    sides = zip(kernel.shape[:2], padding, strict=True)
-    around = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in sides)
-    return correlate_p.bind(g, turned, padding=around, precision=precision)
-
-
-def _kernel_gradient(x, g, size, padding, precision):
-    return kernel_gradient_p.bind(x, g, size=size, padding=padding, precision=precision)
-
-
-ad.defbilinear(
-    correlate_p,
-    lambda g, x, kernel, **fixed: _image_gradient(g, kernel, **fixed),
-    lambda g, x, kernel, **fixed: _kernel_gradient(x, g, kernel.aval.shape[:2], **fixed),
+_correlate = bilinear(
+    "isr_conv", Way(correlate), cpu=Way(_on_cpu, x=_image_gradient, kernel=_kernel_gradient)
 )
-ad.defbilinear(
-    kernel_gradient_p,
-    lambda dk, x, g, *, size, **fixed: _image_gradient(g, dk, **fixed),
-    lambda dk, x, g, *, size, **fixed: correlate_p.bind(x, dk, **fixed),
-)
-
-
-def _one_by_one(primitive, native, args, dims, fixed):
-    """Both arguments in a batch. One by one on a CPU, where XLA's grouped convolution is slow."""
-    args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
-    return lax.platform_dependent(
-        *args,
-        cpu=lambda *args: lax.map(lambda pair: primitive.bind(*pair, **fixed), args),
-        default=jax.vmap(functools.partial(native, **fixed)),
-    )
-
-
-def _batch_of_correlate(args, dims, **fixed):
-    (x, kernel), (of_x, of_kernel) = args, dims
-    if of_kernel is None:  # more images
-        x = jnp.moveaxis(x, of_x, 0)
-        out = correlate_p.bind(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), kernel, **fixed)
-        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
-    if of_x is None:  # more outputs
-        kernel = jnp.moveaxis(kernel, of_kernel, 3)
-        count, outputs = kernel.shape[3:]
-        out = correlate_p.bind(x, kernel.reshape(*kernel.shape[:3], count * outputs), **fixed)
-        return out.reshape(*out.shape[:3], count, outputs), 3
-    return _one_by_one(correlate_p, correlate_native, args, dims, fixed), 0
-
-
-def _batch_of_kernel_gradient(args, dims, **fixed):
-    (x, g), (of_x, of_g) = args, dims
-    if of_x is not None and of_g is not None:
-        return _one_by_one(kernel_gradient_p, kernel_gradient_native, args, dims, fixed), 0
-    # More inputs, or more outputs.
-    a, dim = (x, of_x) if of_g is None else (g, of_g)
-    a = jnp.moveaxis(a, dim, 3)
-    flat = a.reshape(*a.shape[:3], a.shape[3] * a.shape[4])
-    if of_g is None:
-        dk = kernel_gradient_p.bind(flat, g, **fixed)
-        return dk.reshape(*dk.shape[:2], *a.shape[3:], g.shape[3]), 2
-    dk = kernel_gradient_p.bind(x, flat, **fixed)
-    return dk.reshape(*dk.shape[:3], *a.shape[3:]), 3
-
-
-batching.primitive_batchers[correlate_p] = _batch_of_correlate
-batching.primitive_batchers[kernel_gradient_p] = _batch_of_kernel_gradient
-
-# --- for everyone -------------------------------------------------------------------------------
 
 
 def _pairs(padding: Padding, size: tuple[int, int]) -> Pairs:
@@ -253,22 +143,12 @@ def conv(
     if any(n + sum(p) < k for n, p, k in zip(x.shape[1:3], pairs, (height, width), strict=True)):
         raise ValueError(f"a kernel of {height} x {width} is larger than images of {x.shape[1:3]}")
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    x, kernel = _varying_alike(x.astype(dtype), kernel.astype(dtype))
     if precision is None:
         precision = jax.config.jax_default_matmul_precision  # of the caller, not of lowering
-    return correlate_p.bind(x, kernel, padding=pairs, precision=precision)
-
-
-def _varying_alike(*arrays):
-    """The same, but varying over the same axes of a surrounding `shard_map`."""
-    # A name that JAX has changed before; without it there are no such axes for us.
-    kinds = [getattr(jax.typeof(a), "mat", None) for a in arrays]
-    axes = [getattr(kind, "varying", frozenset()) for kind in kinds]
-    missing = [tuple(frozenset().union(*axes) - own) for own in axes]
-    return [
-        lax.pcast(a, names, to="varying") if names else a
-        for a, names in zip(arrays, missing, strict=True)
-    ]
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    sides = [n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], pairs, kernel.shape, strict=False)]
+    shape = (x.shape[0], *sides, kernel.shape[3])
+    return _correlate(x, kernel, shape=shape, padding=pairs, precision=precision)
 
 
 class Conv(nn.Module):
