@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from ..physics.noise import noise_level
 from ..physics.operators import for_weights
-from ..prior.network import fuse
+from ..prior.parameters import fuse
 from ..prior.projection import shrinkage
 from ..weights import Weights
 from . import memory as mem

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from ..config import ModelConfig
 from ..prior import winograd
-from ..prior.network import MARGIN, ResidualNetwork
+from ..prior.border import MARGIN
+from ..prior.network import ResidualNetwork
 
 # Sides of windows grow by 1.4; an image that hardly exceeds one is cut, if that is less work.
 SIDES = (68, 100, 132, 188, 260, 356, 516, 708, 1028, 1452, 2052, 2900, 4100)

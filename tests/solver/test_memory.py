@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.prior.network import ResidualNetwork, fuse
+from isrrescnet_jax.prior.network import ResidualNetwork
+from isrrescnet_jax.prior.parameters import fuse
 from isrrescnet_jax.solver.memory import first_that_fits, footprint, free_memory
 
 
