@@ -4,7 +4,6 @@ Pillow reads and writes them, but keeps only 8 of the 16 bits of colour pictures
 that are here: `_read_16_bits`, and for writing `_write_png_16` and tifffile.
 """
 
-import dataclasses
 import io
 import os
 import re
