@@ -11,8 +11,7 @@ from conftest import exact, photo
 from PIL import Image
 
 import isrrescnet_jax as isr
-from isrrescnet_jax import images
-from isrrescnet_jax.cli import command as cli
+from isrrescnet_jax import cli, images
 
 
 @pytest.fixture(scope="module")
