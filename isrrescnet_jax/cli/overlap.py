@@ -69,7 +69,7 @@ def overlapped(
 def _settled(writing: tuple[Job, Future, list[float]]) -> tuple[Job, Future, float]:
     job, future, seconds = writing
     future.exception()  # waits
-    return job, future, sum(seconds)
+    return job, future, sum(seconds, 0.0)
 
 
 @contextlib.contextmanager
