@@ -51,12 +51,12 @@ def steps(config: Benchmark) -> dict[str, float]:
         times[name] = time.time() - before - sum(times.values())
 
     from isrrescnet_jax import images, load_weights
-    from isrrescnet_jax.cli import command as cli
+    from isrrescnet_jax.cli.startup import keep_compiled
     from isrrescnet_jax.files import cache_folder
     from isrrescnet_jax.upscaler import Upscaler
 
     lap("import")
-    cli._keep_compiled(cache_folder())
+    keep_compiled(cache_folder())
     import jax
 
     jax.devices()

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -24,6 +25,15 @@ def small() -> isr.Weights:
     """A small random network with enough of a residual to matter."""
     config = isr.ModelConfig(features=8, depth=2, feedback_steps=2, iterations=3, scale=2)
     return isr.init_weights(config, jax.random.key(0))
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked: the library's own words about a wrong argument are tested."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture
