@@ -1,7 +1,7 @@
 """Low-resolution images out of high-resolution ones, as MATLAB makes them.
 
 Plain NumPy on uint8: the benchmarks' LR images are reproduced bit for bit, on any device. The real-
-valued counterpart that gradients pass through is `sampling.imresize`.
+valued counterpart that gradients pass through is `Bicubic(scale, reference=False).forward`.
 """
 
 from typing import Literal
