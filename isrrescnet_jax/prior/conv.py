@@ -59,6 +59,8 @@ def _kernel_gradient(x, out, *, shape, padding, precision):
     channels of out, unless `winograd` takes it. As a convolution whose kernel is a whole image it
     takes twice as long.
     """
+    if out.size == 0:
+        return jnp.zeros_like(x, shape=shape)
     if _suits_winograd(x, shape[:2], shape[3], padding):
         return winograd.kernel_gradient(x, out).astype(x.dtype)
     batch, height, width, outputs = out.shape
@@ -90,9 +92,8 @@ def _kernel_gradient(x, out, *, shape, padding, precision):
     return dk.transpose(0, 2, 1, 3).astype(x.dtype)
 
 
-_correlate = bilinear(
-    "isr_conv", Way(correlate), cpu=Way(_on_cpu, x=_image_gradient, kernel=_kernel_gradient)
-)
+CPU = Way(_on_cpu, x=_image_gradient, kernel=_kernel_gradient)
+_correlate = bilinear("isr_conv", Way(correlate), cpu=CPU)
 
 
 def _pairs(padding: Padding, size: tuple[int, int]) -> Pairs:
