@@ -1,7 +1,7 @@
 """What a training step would need and cost on TPU slices, compiled without a TPU.
 
     pip install "libtpu==0.0.42.*"
-    python experiments/tpu_plan.py [--recipe experiments/x4.py] [--slices v5e:2x2 v5p:2x2x1 ...]
+    python experiments/tpu_plan.py [--recipe experiments/paper.py] [--slices v5e:2x2 v5p:2x2x1 ...]
 
 The ahead-of-time compiler of libtpu compiles the real step (`--strategy shard_map`), with its
 all-reduce, for each slice. That takes minutes for each, on one core, nearly all of it in register
@@ -258,7 +258,7 @@ def table(plans: list[Plan]) -> str:
 
 
 def main(
-    recipe: str = "experiments/x4.py",
+    recipe: str = "experiments/paper.py",
     slices: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = SLICES,
     batches: tuple[int, ...] = (8,),
     dtype: str = "bfloat16",

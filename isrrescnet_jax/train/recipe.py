@@ -1,15 +1,17 @@
 """`isrrescnet train RECIPE.py ...`: a recipe, with the fields that the command line changes."""
 
+import argparse
 import dataclasses
 import logging
 import runpy
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
+from ..config import SCALES
 from .config import Recipe, TrainConfig
 
 
@@ -18,12 +20,14 @@ class Run:
     """Train from a recipe, or go on with the run in WORKDIR."""
 
     recipe: Positional[str]
-    """A Python file with `config = TrainConfig(...)`; `optimizer`, `operator`, `prior` and `loss`
-    are optional."""
+    """A Python file with `config = TrainConfig(...)`, or with a function config(scale) that gives
+    it; `optimizer`, `operator`, `prior` and `loss` are optional."""
     workdir: str
     """Folder of the run, local or gs://; the same command continues an interrupted run."""
     data: str | None = None
     """Short for --data.hr: a folder of images or tfds:NAME/CONFIG."""
+    scale: Literal[2, 3, 4] | None = None
+    """What config(scale) is given; or short for --model.scale and --data.scale together."""
     strategy: Literal["pmap", "shard_map"] = "pmap"
     """How the step runs on several devices."""
     distributed: bool = False
@@ -37,8 +41,13 @@ class Run:
     config: Annotated[TrainConfig, arg(name="")] = TrainConfig()
 
 
-def load_recipe(path: str) -> Recipe:
+def load_recipe(path: str, scale: int | None = None) -> Recipe:
     """The recipe that a Python file defines, with the variables that `Recipe` names.
+
+    Args:
+        path: of the file. Its `config` is a `TrainConfig`, or a function config(scale) -> one that
+            has a default.
+        scale: to train for; that of the file if None.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,16 +58,27 @@ def load_recipe(path: str) -> Recipe:
         raise FileNotFoundError(f"{path}: no such recipe (a Python file with a TrainConfig)")
     try:
         found = runpy.run_path(path)
+        config = of_scale(found.get("config"), scale)
         text = Path(path).read_text()
     except Exception as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(found.get("config"), TrainConfig):
-        raise ValueError(f"{path} has no `config = TrainConfig(...)`")
-    names = ("config", "optimizer", "operator", "prior", "loss")
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path} has no `config = TrainConfig(...)`, nor a function that gives it")
+    values = {name: found.get(name) for name in ("optimizer", "operator", "prior", "loss")}
     try:
-        return Recipe(**{name: found.get(name) for name in names}, text=text)
+        return Recipe(config, **values, text=text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def of_scale(config: Any, scale: int | None) -> Any:
+    """What a file calls `config`, for this scale; what is no configuration is left as it is."""
+    if callable(config):
+        return config() if scale is None else config(scale)
+    if scale is None or not isinstance(config, TrainConfig):
+        return config
+    model, data = (dataclasses.replace(part, scale=scale) for part in (config.model, config.data))
+    return dataclasses.replace(config, model=model, data=data)
 
 
 def parse(argv: list[str]) -> tuple[Run, Recipe]:
@@ -68,7 +88,11 @@ def parse(argv: list[str]) -> tuple[Run, Recipe]:
         ValueError: a recipe that cannot be used, or fields that do not go together.
     """
     path = argv[0] if argv and not argv[0].startswith("-") else None
-    recipe = Recipe(TrainConfig()) if path is None else load_recipe(path)
+    # The fields that the command line changes are those of the recipe for this scale.
+    known = argparse.ArgumentParser("isrrescnet train", add_help=False, allow_abbrev=False)
+    known.add_argument("--scale", type=int, choices=SCALES)
+    scale = known.parse_known_args(argv)[0].scale
+    recipe = Recipe(TrainConfig()) if path is None else load_recipe(path, scale)
     default = Run(tyro.MISSING, tyro.MISSING, config=recipe.config)
     run = tyro.cli(Run, args=argv, default=default, prog="isrrescnet train")
     config = run.config
