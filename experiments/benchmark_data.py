@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from isrrescnet_jax.data import pipeline as data
+from isrrescnet_jax import data
 
 from . import harness
 

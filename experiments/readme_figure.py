@@ -14,7 +14,7 @@ from skimage import data
 import isrrescnet_jax as isr
 from isrrescnet_jax.evaluation.degrade import degrade
 from isrrescnet_jax.evaluation.figures import compare
-from isrrescnet_jax.images.picture import Picture, write
+from isrrescnet_jax.images import Picture, write
 
 FOLDER = Path(__file__).parent.parent / "examples"
 SCALE = 4

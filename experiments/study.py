@@ -28,7 +28,7 @@ from optax import contrib
 
 import isrrescnet_jax as isr
 from isrrescnet_jax import images
-from isrrescnet_jax.data.pipeline import dihedral
+from isrrescnet_jax.dihedral import turn as dihedral
 from isrrescnet_jax.evaluation import metrics
 from isrrescnet_jax.evaluation.degrade import degrade, modcrop
 from isrrescnet_jax.files import atomic_path

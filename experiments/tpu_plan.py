@@ -142,6 +142,12 @@ def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             kernel = _shape(equation.invars[1])
             outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
             total += 2 * math.prod(_shape(equation.outvars[0])) * math.prod(kernel) / outputs
+        elif name.startswith("isr_"):  # our convolutions: image, kernel and result in some order
+            arrays = [var.aval for var in (*equation.invars, *equation.outvars)]
+            small = min(arrays, key=lambda a: a.shape[0] * a.shape[1]).shape  # the kernel
+            images = [a for a in arrays if a.shape != small]
+            positions = min(a.size // a.shape[-1] for a in images)
+            total += 2 * positions * math.prod(small)
         elif name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
             left = _shape(equation.invars[0])

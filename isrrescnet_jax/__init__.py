@@ -8,6 +8,7 @@ try:
     from .config import ModelConfig
     from .physics.noise import noise_level
     from .physics.operators import Bicubic, Bilinear, Blur, Decimation
+    from .prior.conv import Conv, conv
     from .prior.network import LearnedPrior, init_weights
     from .solver.backward import Checkpointed, Full, Truncated, Window
     from .solver.unroll import Solution, reconstruct, unroll
@@ -24,6 +25,7 @@ __all__ = [
     "Bilinear",
     "Blur",
     "Checkpointed",
+    "Conv",
     "Decimation",
     "Full",
     "LearnedPrior",
@@ -32,6 +34,7 @@ __all__ = [
     "Truncated",
     "Weights",
     "Window",
+    "conv",
     "init_weights",
     "load_weights",
     "noise_level",

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
-from .physics import sampling as resample
 from .physics.operators import Bicubic
-from .solver.stream import Streamer
+from .physics.sampling import imresize_taps
+from .solver.canvas import Canvas
+from .solver.stream import Stream
 from .solver.unroll import Solution
 from .weights import Weights, load_weights
 
@@ -19,8 +20,8 @@ from .weights import Weights, load_weights
 class Upscaler:
     """A network made ready for one job; call it on one picture after the other.
 
-    Pictures of all sizes share a few compiled programs (see `streaming`). Values are in [0, 255]
-    throughout.
+    Pictures of all sizes share a few compiled programs (see `solver.canvas`), and those larger than
+    memory go in bands of rows (`solver.stream`). Values are in [0, 255] throughout.
 
     Attributes:
         weights: what to run.
@@ -36,6 +37,7 @@ class Upscaler:
             memory, None never cuts a picture. The result does not depend on it.
         max_memory: bytes that a picture may take; by default, what is free.
         device: JAX's default device if None.
+        progress: show a bar for images that go in bands, where the output is a terminal.
     """
 
     weights: Weights
@@ -48,6 +50,7 @@ class Upscaler:
     tile: int | Literal["auto"] | None = "auto"
     max_memory: int | None = None
     device: jax.Device | None = None
+    progress: bool = False
 
     def __post_init__(self):
         if self.operator is None:
@@ -60,13 +63,19 @@ class Upscaler:
         object.__setattr__(self, "scale", self.operator.scale)
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
-        self._streamer  # noqa: B018 (warns here, if it must)
+        self._canvas  # noqa: B018 (warns here, if it must)
 
     @functools.cached_property
-    def _streamer(self) -> Streamer:
-        tile = 2**31 if self.tile is None else self.tile
-        options = (self.noise, self.iterations, self.dtype, tile, self.max_memory, self.device)
-        return Streamer(self.weights, self.operator, *options)
+    def _canvas(self) -> Canvas:
+        options = (self.noise, self.iterations, self.dtype, self.tile, self.max_memory, self.device)
+        return Canvas(self.weights, self.operator, *options)
+
+    def _run(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
+        """On a canvas, or in bands of rows where one would be too large."""
+        canvas, (h, w, _) = self._canvas, plane.shape
+        if not hasattr(canvas.operator, "at") or canvas.takes(h, w):
+            return canvas(plane).image
+        return Stream.fitting(canvas, h, w, self.progress)(plane).image
 
     def _planes(self, color: Float[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
         """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
@@ -81,12 +90,12 @@ class Upscaler:
     def _image(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
         """One plane; with `ensemble` the mean over the dihedral group."""
         if not self.ensemble:
-            return self._streamer(plane).image
+            return self._run(plane)
         total = 0.0
         for transposed in (False, True):
             x = plane.swapaxes(0, 1) if transposed else plane
             for flip in (np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]):
-                image = self._streamer(x[flip]).image[flip]
+                image = self._run(x[flip])[flip]
                 total = total + (image.swapaxes(0, 1) if transposed else image)
         return total / np.float32(8)
 
@@ -103,7 +112,7 @@ class Upscaler:
 
     def trace(self, color: Float[np.ndarray, "h w c"]) -> Solution:
         """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
-        solutions = [self._streamer(plane, trace=True) for plane in self._planes(color)]
+        solutions = [self._canvas(plane, trace=True) for plane in self._planes(color)]
 
         def batch(name: str, axis: int):
             return np.stack([getattr(solution, name) for solution in solutions], axis)
@@ -170,7 +179,7 @@ def upscale_alpha(alpha: Float[np.ndarray, "h w"], scale: int) -> Float[np.ndarr
     The network is trained on photographs; on the flat areas and hard edges of a mask plain
     interpolation is as good, and leaves 0 and 255 what they are.
     """
-    rows, columns = (resample.imresize_taps(n, n * scale) for n in alpha.shape)
+    rows, columns = (imresize_taps(n, n * scale) for n in alpha.shape)
     tall = np.einsum("it,itw->iw", rows.weight, alpha[rows.index])
     wide = np.einsum("jt,hjt->hj", columns.weight, tall[:, columns.index])
     return np.clip(wide, 0, 255).astype(np.float32)

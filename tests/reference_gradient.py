@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from isrrescnet_jax.prior.network import (
+    BorderConv,
     Compress,
-    Conv,
     LearnedPrior,
     ResidualNetwork,
     conv3x3_reflect,
@@ -27,7 +27,7 @@ from isrrescnet_jax.prior.network import (
 def _centred_input_gradient(next_call, args, kwargs, context):
     """Intercept a convolution: its value, but the input's gradient through a zero-mean kernel."""
     module = context.module
-    if not isinstance(module, Conv | Compress) or context.method_name != "__call__":
+    if not isinstance(module, BorderConv | Compress) or context.method_name != "__call__":
         return next_call(*args, **kwargs)
     x = args[0]
     kernel = lax.stop_gradient(module.get_variable("params", "kernel"))

@@ -1,5 +1,79 @@
-"""The commands."""
+"""The command line: `isrrescnet upscale | evaluate | degrade | compare | train | info`.
 
-from .command import main
+Bad arguments and bad input end in one line on standard error and exit code 2; a batch goes on past
+a bad file, names it at the end, and exits with 2 all the same.
+"""
+
+import atexit
+import gc
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..messages import one_line
+from .startup import uncollected
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of `isrrescnet`; without arguments it shows its help."""
+    atexit.register(gc.freeze)
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            if argv == ["--version"]:
+                print(__version__)
+                sys.exit(0)
+            sys.exit(_command(argv).run())
+    except (ValueError, OSError) as error:
+        print(f"isrrescnet: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = "figures" if error.name == "matplotlib" else "train"
+        needs = f"{error.name} is not installed: pip install 'isrrescnet-jax[{extra}]'"
+        print(f"isrrescnet: {needs}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nisrrescnet: interrupted; --skip-existing continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def _command(argv: list[str]) -> Any:
+    """The command that these arguments mean, with its options; it has `run() -> exit code`."""
+    with uncollected():
+        from typing import Annotated
+
+        import tyro
+        from tyro.conf import subcommand
+
+        from .compare import Compare
+        from .degrade import Degrade
+        from .evaluate import Evaluate
+        from .info import Info
+        from .train import Train
+        from .upscale import Upscale
+
+        if argv[0] == "train":  # the recipe has a word in which options there are
+            return Train(tuple(argv[1:]))
+        return tyro.cli(
+            Annotated[Upscale, subcommand("upscale")]
+            | Annotated[Evaluate, subcommand("evaluate")]
+            | Annotated[Degrade, subcommand("degrade")]
+            | Annotated[Compare, subcommand("compare")]
+            | Annotated[Train, subcommand("train")]
+            | Annotated[Info, subcommand("info")],
+            args=argv,
+            prog="isrrescnet",
+            description="Single-image super-resolution with ISRResCNet.",
+        )
+
+
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+) -> None:
+    """A warning, in one line and without the line of code."""
+    print(f"isrrescnet: {' '.join(str(message).split())}", file=sys.stderr)

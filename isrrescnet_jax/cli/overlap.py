@@ -32,7 +32,7 @@ def overlapped(
             for _ in range(2 + len(computes) * (len(computes) > 1))
         )
 
-        def timed(reading: Future, compute) -> tuple[Any, float]:
+        def timed(reading: Future, compute: Callable[[Any], Any]) -> tuple[Any, float]:
             value = reading.result()
             start = time.perf_counter()
             return compute(value), time.perf_counter() - start
@@ -66,14 +66,14 @@ def overlapped(
             yield _settled(writings.popleft())
 
 
-def _settled(writing):
+def _settled(writing: tuple[Job, Future, list[float]]) -> tuple[Job, Future, float]:
     job, future, seconds = writing
     future.exception()  # waits
-    return job, future, sum(seconds)
+    return job, future, sum(seconds, 0.0)
 
 
 @contextlib.contextmanager
-def _dropping(pool: ThreadPoolExecutor):
+def _dropping(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
     try:
         yield pool
     finally:

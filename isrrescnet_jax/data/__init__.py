@@ -1,5 +1,21 @@
-"""Training data: pairs of patches from folders, pairs of files or TFDS."""
+"""Training data: folders and TFDS in, batches of aligned random patches out."""
 
-from .pipeline import DataConfig, Streams
+from .batches import Streams, train_batches
+from .config import DataConfig
+from .folders import lr_cache_folder
+from .pairs import Pairs
+from .patches import random_patch
+from .sources import check, source
+from .tfds import prepare_tfds
 
-__all__ = ["DataConfig", "Streams"]
+__all__ = [
+    "DataConfig",
+    "Pairs",
+    "Streams",
+    "check",
+    "lr_cache_folder",
+    "prepare_tfds",
+    "random_patch",
+    "source",
+    "train_batches",
+]

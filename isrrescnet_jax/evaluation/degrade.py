@@ -1,7 +1,7 @@
 """Low-resolution images out of high-resolution ones, as MATLAB makes them.
 
 Plain NumPy on uint8: the benchmarks' LR images are reproduced bit for bit, on any device. The real-
-valued counterpart that gradients pass through is `resample.imresize`.
+valued counterpart that gradients pass through is `Bicubic(scale, reference=False).forward`.
 """
 
 from typing import Literal
@@ -79,7 +79,9 @@ def degrade(
     return _to_uint8(y)
 
 
-def _resize_unrounded(image, h: int, w: int, border: Border) -> Float[np.ndarray, "{h} {w} *c"]:
+def _resize_unrounded(
+    image: UInt8[np.ndarray, "_ _ *c"], h: int, w: int, border: Border
+) -> Float[np.ndarray, "{h} {w} *c"]:
     tall = _to_uint8(_apply(imresize_taps(image.shape[0], h, border), image))
     wide = _apply(imresize_taps(image.shape[1], w, border), tall.swapaxes(0, 1))
     return wide.swapaxes(0, 1)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Num, UInt8
 from scipy import ndimage
 
 from ..files import atomic_path
-from ..images.picture import to_uint8
+from ..images import as_rgb
 from ..solver.unroll import Solution
 from . import metrics
 from .degrade import resize
@@ -121,7 +121,7 @@ def trace_figure(
         truth = _rgb(hr)
         if truth.shape != pictures[0].shape:
             raise ValueError(f"a truth of {_size(truth)} and iterates of {_size(pictures[0])}")
-        quality = np.array([_psnr(x, truth) for x in pictures])
+        quality = np.array([metrics.luma_psnr(x, truth) for x in pictures])
         title = f"PSNR on Y, {_decibels(quality[-1])} at the end"
         canvas.curve((6.0, 0.35, 4.9, 1.75), 0, quality, title)
 
@@ -144,11 +144,11 @@ def trace_figure(
 
 
 def compare(
-    before: Num[np.ndarray, "h w *c"],
-    after: Num[np.ndarray, "H W *c"],
+    before: Num[np.ndarray, "h w ..."],
+    after: Num[np.ndarray, "H W ..."],
     path: str | os.PathLike,
     *,
-    truth: Num[np.ndarray, "H W *c"] | None = None,
+    truth: Num[np.ndarray, "_ _ ..."] | None = None,
     titles: tuple[str, str] = ("before", "after"),
     crop: tuple[int, int, int, int] | None = None,
     interpolation: Literal["bicubic", "nearest"] = "bicubic",
@@ -188,12 +188,13 @@ def compare(
 
     best = None
     if truth is None:
-        captions[1] += f"\n{_decibels(_psnr(*pictures))} to {_short(titles[0])}"
+        between = metrics.luma_psnr(pictures[0], pictures[1])
+        captions[1] += f"\n{_decibels(between)} to {_short(titles[0])}"
     else:
         truth = _rgb(truth)
         if truth.shape != pictures[0].shape:
             raise ValueError(f"a truth of {_size(truth)} and pictures of {_size(pictures[0])}")
-        quality = [_psnr(picture, truth) for picture in pictures]
+        quality = [metrics.luma_psnr(picture, truth) for picture in pictures]
         captions = [f"{c}\n{_decibels(q)}" for c, q in zip(captions, quality, strict=True)]
         best = int(np.argmax(quality)) if quality[0] != quality[1] else None
         pictures, captions = [*pictures, truth], [*captions, "truth\nPSNR on Y"]
@@ -240,12 +241,12 @@ def _rgb(image: Num[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
     image = np.atleast_3d(np.asarray(image))
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
         raise ValueError(f"a picture must be (h, w), (h, w, 1) or (h, w, 3), not {image.shape}")
-    return np.broadcast_to(to_uint8(image), (*image.shape[:2], 3))
+    return as_rgb(image)
 
 
 def _same_size(
-    a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "H W 3"], interpolation: str
-) -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[int]]:
+    a: UInt8[np.ndarray, "_ _ 3"], b: UInt8[np.ndarray, "_ _ 3"], interpolation: str
+) -> tuple[list[UInt8[np.ndarray, "H W 3"]], list[int]]:
     """Both at the size of the larger one, and the factors by which they were enlarged."""
     large = max(a, b, key=lambda image: image.size).shape[:2]
     factors = [large[0] // image.shape[0] for image in (a, b)]
@@ -278,10 +279,6 @@ def _busiest(weight: Float[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
 
 def _detail(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
     return ndimage.gaussian_gradient_magnitude(metrics.luma(image), 1.0)
-
-
-def _psnr(a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "h w 3"]) -> float:
-    return metrics.psnr(metrics.luma(a), metrics.luma(b))
 
 
 def _decibels(value: float) -> str:

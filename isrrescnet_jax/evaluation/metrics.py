@@ -29,7 +29,7 @@ def psnr(a: Num[np.ndarray, "h w *c"], b: Num[np.ndarray, "h w *c"], crop: int =
     """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean (a - b)^2); infinite for a = b.
 
     Args:
-        a, b: images of one shape. Give `luma` of both for "PSNR on Y".
+        a, b: images of one shape.
         crop: pixels left out on every side.
 
     Raises:
@@ -38,6 +38,19 @@ def psnr(a: Num[np.ndarray, "h w *c"], b: Num[np.ndarray, "h w *c"], crop: int =
     a, b = _comparable(a, b, crop)
     error = np.mean((a - b) ** 2)
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
+
+
+def luma_psnr(a: Num[np.ndarray, "h w 3"], b: Num[np.ndarray, "h w 3"], crop: int = 0) -> float:
+    """PSNR on Y, as papers report it: `psnr` of the `luma` of both.
+
+    Args:
+        a, b: RGB images of one shape.
+        crop: pixels left out on every side.
+
+    Raises:
+        ValueError: as `psnr`.
+    """
+    return psnr(luma(a), luma(b), crop)
 
 
 def ssim(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], crop: int = 0) -> float:
@@ -65,7 +78,7 @@ def ssim(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], crop: int = 0) ->
     window = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     window /= window.sum()
 
-    def mean(x):
+    def mean(x: np.ndarray) -> np.ndarray:
         for axis in (0, 1):
             x = ndimage.correlate1d(x, window, axis)
         return x[5:-5, 5:-5]
@@ -78,7 +91,7 @@ def ssim(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], crop: int = 0) ->
     return float(np.mean(similarity * (2 * covariance + c2) / (variances + c2)))
 
 
-def _comparable(a, b, crop: int) -> tuple[np.ndarray, np.ndarray]:
+def _comparable(a: np.ndarray, b: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
     if np.shape(a) != np.shape(b):
         raise ValueError(f"images of shapes {np.shape(a)} and {np.shape(b)} cannot be compared")
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -1,7 +1,7 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
 An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` can take its place in `unroll.unroll`:
+`gradient` can take its place in `solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations
@@ -22,19 +22,21 @@ are (n, h, w, c) in [0, 255]; high-resolution sides are `scale` times the low-re
 """
 
 import dataclasses
+import functools
 import warnings
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import SCALES, ModelConfig
-from . import sampling as resample
+from . import sampling
 
 Image = Float[Array, "n h w c"]
+Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
 
 
 def _static(default: Any = dataclasses.MISSING) -> Any:
@@ -56,6 +58,10 @@ class _Operator:
         default=None, kw_only=True, metadata={"static": True}
     )
 
+    def __post_init__(self):
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
+
     @property
     def _reference(self) -> bool:
         """Which of the two this is."""
@@ -66,59 +72,114 @@ class _Operator:
             )
         return self.reference
 
-    @property
-    def numpy(self) -> bool:
-        """Whether all methods also work on NumPy arrays, on the host and without compilation."""
-        return True
-
-    def __post_init__(self):
-        if self.scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
+    def at(self, h: int, w: int, dtype: Any = "float32") -> "Placed":
+        """The operator for images of h x w low-resolution pixels."""
+        real = jnp.dtype(dtype).name
+        return Placed(self, self.axis(h, real), self.axis(w, real))
 
     def forward(self, x: Image) -> Image:
         """D x."""
-        raise NotImplementedError
+        x = jnp.asarray(x)
+        s = self.scale
+        return self.at(x.shape[1] // s, x.shape[2] // s, x.dtype).forward(x)
 
     def adjoint(self, y: Image) -> Image:
         """D^T y, with <D x, y> = <x, D^T y>."""
-        n, h, w, c = y.shape
-        shape = (n, h * self.scale, w * self.scale, c)
-        if isinstance(y, np.ndarray):
-            return self._adjoint(y, shape)
-        return jax.linear_transpose(self.forward, jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
-
-    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """`adjoint` for NumPy arrays."""
-        raise NotImplementedError
+        y = jnp.asarray(y)
+        return self.at(*y.shape[1:3], y.dtype).adjoint(y)
 
     def upsample(self, y: Image) -> Image:
         """U y: the true adjoint unless the reference does otherwise."""
-        return self.adjoint(y)
+        y = jnp.asarray(y)
+        return self.at(*y.shape[1:3], y.dtype).upsample(y)
 
     def gradient(self, v: Image, y: Image) -> Image:
         """U (D v - y); with reference=False the gradient of 1/2 |D v - y|^2."""
-        return self.upsample(self.forward(v) - y)
+        v, y = jnp.asarray(v), jnp.asarray(y)
+        return self.at(*y.shape[1:3], v.dtype).gradient(v, y)
 
     def initial(self, y: Image) -> Image:
         """x_0: bilinear with dark borders (reference), or MATLAB's bicubic interpolation."""
-        if not self._reference:
-            border = getattr(self, "border", "symmetric")
-            return resample.interpolate(y, resample.bicubic_reduction(self.scale, border))
-        return _bilinear(y, y.shape[1] * self.scale, y.shape[2] * self.scale)
+        y = jnp.asarray(y)
+        return self.at(*y.shape[1:3], y.dtype).initial(y)
+
+    # What differs between operators: what they need to know of an axis, and D and U with it.
+
+    def axis(self, n: int, real: str) -> Axis:
+        """What depends on the length of an axis, n low-resolution pixels."""
+        if self._reference:
+            return {"initial": sampling.bilinear_taps(n, n * self.scale, real)}
+        border = getattr(self, "border", "symmetric")
+        return {"initial": sampling.imresize_taps(n, n * self.scale, border)}
+
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+        raise NotImplementedError
+
+    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+        return self._adjoint(y, rows, columns)
+
+    def _adjoint(self, y: Image, rows: Axis, columns: Axis) -> Image:
+        n, h, w, c = y.shape
+        x = jax.ShapeDtypeStruct((n, h * self.scale, w * self.scale, c), y.dtype)
+        forward = functools.partial(self._forward, rows=rows, columns=columns)
+        return jax.linear_transpose(forward, x)(y)[0]
+
+    @property
+    def reach(self) -> int:
+        """Low-resolution pixels from a pixel within which `gradient` and `initial` depend on it."""
+        return 5
 
 
-def _spread(y: np.ndarray, shape: tuple[int, ...], first: int, scale: int) -> np.ndarray:
-    """y at the pixels [first::scale, first::scale] of an image that is zero elsewhere."""
-    x = np.zeros(shape, y.dtype)
-    x[:, first::scale, first::scale] = y
-    return x
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """An operator with all that depends on the size of the image; a pytree.
 
+    One program then serves images of all sizes, where the arrays are its inputs; see
+    `solver.canvas`, which pads them, and `part`.
+    """
 
-def _bilinear(x: Image, h: int, w: int) -> Image:
-    """The reference's bilinear sampler to h x w pixels."""
-    real = jnp.dtype(x.dtype).name
-    rows = resample.bilinear_taps(x.shape[1], h, real)
-    return resample.resize(x, rows, resample.bilinear_taps(x.shape[2], w, real))
+    operator: Any
+    rows: Axis
+    columns: Axis
+
+    @property
+    def scale(self) -> int:
+        """s."""
+        return self.operator.scale
+
+    def forward(self, x: Image) -> Image:
+        """D x."""
+        return self.operator._forward(x, self.rows, self.columns)
+
+    def adjoint(self, y: Image) -> Image:
+        """D^T y."""
+        return self.operator._adjoint(y, self.rows, self.columns)
+
+    def upsample(self, y: Image) -> Image:
+        """U y."""
+        return self.operator._upsample(y, self.rows, self.columns)
+
+    def gradient(self, v: Image, y: Image) -> Image:
+        """U (D v - y)."""
+        return self.upsample(self.forward(v) - y)
+
+    def initial(self, y: Image) -> Image:
+        """x_0."""
+        return sampling.resize(y, self.rows["initial"], self.columns["initial"])
+
+    def part(self, first: int, count: int) -> "Placed":
+        """For low-resolution rows `first` ... `first` + `count` of the image.
+
+        Rows within `reach` of the others are not those of the whole image.
+        """
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, sampling.Taps):
+                return value.part(first, count)
+            return value[first : first + count]
+
+        return dataclasses.replace(self, rows={key: cut(v) for key, v in self.rows.items()})
 
 
 @jax.tree_util.register_dataclass
@@ -127,7 +188,7 @@ class Bicubic(_Operator):
     """Bicubic reduction, the degradation of the benchmarks and the default.
 
     reference=True: D takes every s-th pixel and U is the interpolation with swapped fractions of
-    `resample.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded,
+    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded,
     with which the low-resolution images of the benchmarks were made. By power iteration |D^T D| is
     0.250, 0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112,
     0.0628 with replicated ones.
@@ -144,27 +205,26 @@ class Bicubic(_Operator):
 
     def __post_init__(self):
         super().__post_init__()
-        self._reduction  # noqa: B018 (checks the border)
+        sampling.check_border(self.border)
 
-    @property
-    def _reduction(self) -> resample.Reduction:
-        return resample.bicubic_reduction(self.scale, self.border)
+    def axis(self, n: int, real: str) -> Axis:
+        if self._reference:
+            near = sampling.window_taps(n, 1, n + 3, False, 1)
+            own: Axis = {"near": near, "weight": sampling.bicubic_weights(n, self.scale, real)}
+        else:
+            own = {"down": sampling.imresize_taps(n * self.scale, n, self.border)}
+        return super().axis(n, real) | own
 
-    def forward(self, x: Image) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
         if self._reference:
             return x[:, :: self.scale, :: self.scale]
-        return resample.reduce(x, self._reduction)
+        return sampling.resize(x, rows["down"], columns["down"])
 
-    def adjoint(self, y: Image) -> Image:
-        if self._reference:
-            return super().adjoint(y)
-        return resample.reduce_adjoint(y, self._reduction)
-
-    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return _spread(y, shape, 0, self.scale)
-
-    def upsample(self, y: Image) -> Image:
-        return resample.bicubic_upsample(y, self.scale) if self._reference else self.adjoint(y)
+    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+        if not self._reference:
+            return self._adjoint(y, rows, columns)
+        maps = ((axis["near"], axis["weight"]) for axis in (rows, columns))
+        return sampling.bicubic_upsample(y, *maps)
 
 
 @jax.tree_util.register_dataclass
@@ -172,35 +232,25 @@ class Bicubic(_Operator):
 class Bilinear(_Operator):
     """Bilinear sampling.
 
-    reference=True: the sampler of the initial image (see `resample.bilinear_taps`), both ways.
+    reference=True: the sampler of the initial image (see `sampling.bilinear_taps`), both ways.
     reference=False: D samples at the centres of the low-resolution pixels, s i + (s - 1) / 2,
     without antialiasing.
     """
 
-    def _taps(self, h: int, w: int, dtype: Any) -> tuple[resample.Taps, resample.Taps]:
-        """Of the reference's `forward`, for images of h x w pixels."""
-        low, real = (h // self.scale, w // self.scale), jnp.dtype(dtype).name
-        rows, columns = (resample.bilinear_taps(*n, real) for n in zip((h, w), low, strict=True))
-        return rows, columns
+    def axis(self, n: int, real: str) -> Axis:
+        if self._reference:
+            down = sampling.bilinear_taps(n * self.scale, n, real)
+        else:
+            down = sampling.centre_taps(n, self.scale)
+        return super().axis(n, real) | {"down": down}
 
-    def forward(self, x: Image) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+        return sampling.resize(x, rows["down"], columns["down"])
+
+    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
         if not self._reference:
-            return resample.reduce(x, resample.bilinear_reduction(self.scale))
-        return resample.resize(x, *self._taps(*x.shape[1:3], x.dtype))
-
-    def adjoint(self, y: Image) -> Image:
-        if not self._reference:
-            return resample.reduce_adjoint(y, resample.bilinear_reduction(self.scale))
-        return super().adjoint(y)
-
-    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        taps = self._taps(*shape[1:3], y.dtype)
-        return resample.resize_adjoint(y, *taps, *shape[1:3])
-
-    def upsample(self, y: Image) -> Image:
-        if not self._reference:
-            return self.adjoint(y)
-        return _bilinear(y, y.shape[1] * self.scale, y.shape[2] * self.scale)
+            return self._adjoint(y, rows, columns)
+        return sampling.resize(y, rows["initial"], columns["initial"])
 
 
 @jax.tree_util.register_dataclass
@@ -237,80 +287,45 @@ class Blur(_Operator):
         kernel = jnp.broadcast_to(jnp.asarray(self.kernel), (channels, k, k))
         return kernel.transpose(1, 2, 0)[:, :, None]
 
+    def axis(self, n: int, real: str) -> Axis:
+        k, s = jnp.shape(self.kernel)[-1], self.scale
+        if self._reference:
+            seen = sampling.window_taps(n * s, k // 2, n * s + k // 2 * 2, True, s)
+        else:
+            seen = sampling.window_taps(n * s, (k - s) // 2, n * s + k - s, False, s)
+        # Of a canvas, what lies outside of the image sees some of it all the same.
+        return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
+
     def _convolve(self, x: Image) -> Image:
         """Depthwise correlation with stride s, without padding."""
-        kernel, s = self._kernel(x.shape[3]), self.scale
-        if isinstance(x, np.ndarray):
-            return sum(x[part] * weight for part, weight in self._taps(x.shape, x.dtype))
-        return jax.lax.conv_general_dilated(
+        return lax.conv_general_dilated(
             x,
-            kernel.astype(x.dtype),
-            (s, s),
+            self._kernel(x.shape[3]).astype(x.dtype),
+            (self.scale, self.scale),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=x.shape[3],
             precision="highest",
         )
 
-    def _taps(self, shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[Any, np.ndarray]]:
-        """For each pixel of the kernel: what it sees of an image of this shape, and its weights."""
-        kernel = np.asarray(self._kernel(shape[3]), dtype)
-        k, s = kernel.shape[0], self.scale
-        for i, j in np.ndindex(k, k):
-            rows = slice(i, shape[1] - k + i + 1, s)
-            yield np.s_[:, rows, j : shape[2] - k + j + 1 : s], kernel[i, j, 0]
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+        y = self._convolve(columns["seen"](rows["seen"](x, 1), 2))
+        inside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
+        return y * jnp.outer(*inside)[:, :, None]
 
-    def _padded(self, x: Image) -> Image:
-        """What the kernel's windows lie in."""
-        k, s, xp = self.kernel.shape[-1], self.scale, x.__array_namespace__()
-        if self._reference:
-            return xp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-        for axis in (1, 2):
-            x = xp.take(x, self._repeated(x.shape[axis], k, s), axis=axis)
-        return x
-
-    @staticmethod
-    def _repeated(length: int, k: int, s: int) -> np.ndarray:
-        """Index of each pixel of an axis whose edge pixels are repeated."""
-        return np.clip((s - k) // 2 + np.arange(length - s + k), 0, length - 1)
-
-    def forward(self, x: Image) -> Image:
-        return self._convolve(self._padded(x))
-
-    def _transposed(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The transpose of `_convolve` to images of this shape, for NumPy arrays."""
-        x = np.zeros(shape, y.dtype)
-        for part, weight in self._taps(shape, y.dtype):
-            x[part] += y * weight
-        return x
-
-    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        n, h, w, c = shape
-        k, s = self.kernel.shape[-1], self.scale
-        if self._reference:
-            margin = k // 2
-            x = self._transposed(y, (n, h + 2 * margin, w + 2 * margin, c))
-            return x[:, margin : margin + h, margin : margin + w]
-        x = self._transposed(y, (n, h - s + k, w - s + k, c))
-        for axis, length in ((1, h), (2, w)):
-            index = self._repeated(length, k, s)[:, None]
-            one = resample.Taps(index, np.ones(index.shape))
-            x = one.transposed(x, axis, length)
-        return np.ascontiguousarray(x)
-
-    def upsample(self, y: Image) -> Image:
+    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
         if not self._reference:
-            return self.adjoint(y)
-        n, h, w, c = y.shape
-        k, s = self.kernel.shape[-1], self.scale
+            return self._adjoint(y, rows, columns)
+        (n, h, w, c), s = y.shape, self.scale
         self._kernel(c)  # is checked before its shape is used
-        full = (n, (h - 1) * s + k, (w - 1) * s + k, c)
-        if isinstance(y, np.ndarray):
-            x = self._transposed(y, full)
-        else:
-            full = jax.ShapeDtypeStruct(full, y.dtype)
-            (x,) = jax.linear_transpose(self._convolve, full)(y)
+        k = jnp.shape(self.kernel)[-1]
+        full = jax.ShapeDtypeStruct((n, (h - 1) * s + k, (w - 1) * s + k, c), y.dtype)
+        (x,) = jax.linear_transpose(self._convolve, full)(y)
         return x[:, : h * s, : w * s]
+
+    @property
+    def reach(self) -> int:
+        return max(super().reach, jnp.shape(self.kernel)[-1] // self.scale + 2)
 
 
 @jax.tree_util.register_dataclass
@@ -322,11 +337,8 @@ class Decimation(_Operator):
     between reference=True and reference=False.
     """
 
-    def forward(self, x: Image) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
         return x[:, 1 :: self.scale, 1 :: self.scale]
-
-    def _adjoint(self, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return _spread(y, shape, 1, self.scale)
 
 
 def for_weights(operator: Any, config: ModelConfig) -> Any:

@@ -138,7 +138,7 @@ def kernel_gradient(
         over = (((1,), (1,)), ((0,), (0,)))
         return total + lax.dot_general(d, y, over, precision="highest"), None
 
-    total = jnp.zeros((len(_BT), 3 * inputs, g.shape[-1]), x.dtype)
+    total = jnp.zeros_like(x, shape=(len(_BT), 3 * inputs, g.shape[-1]))
     total, _ = lax.scan(strip, total, jnp.arange(n * (count // groups)))
     total = total.reshape(len(_BT), 3, inputs, -1)
     return jnp.einsum("ti,tjcd->ijcd", _G.astype(x.dtype), total, precision="highest")

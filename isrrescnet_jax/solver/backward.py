@@ -25,11 +25,24 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Full:
-    """Plain reverse mode: the activations of all iterations are kept. Fastest, most memory."""
+    """Plain reverse mode: the activations of all iterations are kept. Fastest, most memory.
+
+    Attributes:
+        unroll: how many iterations become one piece of program, or True for all of them: XLA then
+            optimises across iterations, and takes that much longer to compile. A prior whose
+            gradient is slow inside a loop, as convolutions other than `isr.conv` are on a CPU, is
+            as fast as outside with True.
+    """
+
+    unroll: int | bool = 1
+
+    def __post_init__(self):
+        if self.unroll is not True and self.unroll < 1:
+            raise ValueError(f"unroll must be True or at least 1, not {self.unroll}")
 
     def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
         """`lax.scan`."""
-        return lax.scan(functools.partial(step, context), carry, xs)
+        return lax.scan(functools.partial(step, context), carry, xs, unroll=self.unroll)
 
 
 @dataclasses.dataclass(frozen=True)

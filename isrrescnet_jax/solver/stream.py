@@ -1,301 +1,200 @@
-"""Pictures of any size with a handful of compiled programs, in bounded memory.
+"""Images larger than memory: the iteration on bands of rows, the images between in files.
 
-The picture stays on the host, in NumPy, where nothing is compiled for its size: the iterations of
-`unroll` need three float32 images besides the observation. Only the network runs on the device, in
-windows of a few shapes. A small picture has a window to itself, of which it fills a part (see
-`network.conv3x3_reflect_window`); a large one is cut into tiles with the halo that it sees. An
-upright picture goes through the programs of those that lie, turned, as the kernels then are. The
-projection needs one norm, which is summed over the whole picture. The result does not depend on
-windows, tiles and turning, but for rounding.
+Each band has the margin that operator and network see beyond its own rows, so that it contributes
+what the whole image would; the shrinkage is one number of all bands. The result is that of
+`reconstruct`, but for rounding. One program serves all bands.
 """
 
 import dataclasses
-import functools
 import os
+import tempfile
 from collections.abc import Iterator
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
+from tqdm import tqdm
 
-from ..config import ModelConfig
-from ..physics.noise import noise_level
-from ..physics.operators import for_weights
-from ..prior import winograd
-from ..prior.network import MARGIN, ResidualNetwork, fuse
-from ..weights import Weights
-from .tiling import window_starts
-from .unroll import Solution, schedule
+from ..prior.projection import shrinkage
+from . import iteration
+from . import memory as mem
+from .canvas import Canvas
+from .unroll import Solution
+from .windows import Plan, Windows, plan, window_starts
 
-# Sides of windows: at most 1.5 times what a picture needs, where that is more than an instant's
-# work. The shorter side is at least half of the longer, or there would be a program for each pair.
-SIDES = (68, 132, 196, 260, 388, 604, 900, 1348, 2020, 3028, 4540)
-# Float32 images of the picture's size that an iteration needs: x_k, the next z and a residual.
-IMAGES = 3
-
-Size = tuple[int, int]
+IMAGES = 4  # x_k, x_(k-1), z and r, of the size of the image
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How the network is run on a picture.
-
-    Attributes:
-        window: height and width of the array that the network is compiled for.
-        tile: height and width of what a window contributes.
-        places: for every tile the corner of its picture part in the picture, and its own.
-        part: height and width of the picture part in a window.
-    """
-
-    window: Size
-    tile: Size
-    part: Size
-    places: tuple[tuple[Size, Size], ...]
-
-
-@functools.lru_cache(maxsize=64)
-def plan(height: int, width: int, halo: int, tile: int) -> Plan:
-    """Windows for a picture of height x width pixels.
-
-    Args:
-        halo: of the network.
-        tile: the largest side of a tile; a side of the picture up to it is not cut.
-    """
-
-    def axis(length: int):
-        if length <= tile:
-            part, starts, tiles = length, [0], [0]
-        else:
-            part, starts, tiles = window_starts(length, tile, halo)
-        side = part + 2 * MARGIN if len(starts) == 1 else largest
-        return side, part, min(tile, length), list(zip(starts, tiles, strict=True))
-
-    def window(side: int) -> int:
-        window = next((s for s in SIDES if side <= s <= largest), max(largest, side))
-        return window + -window % winograd.ROWS  # whole groups of rows
-
-    largest = tile + 2 * (halo + MARGIN)
-    (h, part_h, tile_h, rows), (w, part_w, tile_w, columns) = axis(height), axis(width)
-    longer = window(max(h, w))
-    shorter = window(max(min(h, w), longer // 2))
-    shape = (shorter, longer) if h <= w else (longer, shorter)
-    places = tuple(((int(a), int(c)), (int(b), int(d))) for a, b in rows for c, d in columns)
-    return Plan(shape, (tile_h, tile_w), (part_h, part_w), places)
-
-
-def footprint(config: ModelConfig, side: int, dtype: Any = None) -> int:
-    """Bytes of device memory that the network needs in a window of side x side pixels.
-
-    Five arrays of features, in their type: four is what the compiler plans on a CPU.
-    """
-    features = 2 if jnp.dtype(dtype or jnp.float32) == jnp.bfloat16 else 4
-    return side**2 * (5 * features * config.features + 8 * config.channels)
-
-
-def free_memory(device: jax.Device) -> int | None:
-    """Bytes that are free: of the device, or of the host that it is a part of; None if unknown."""
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def choose_tile(config: ModelConfig, memory: int | None, dtype: Any = None, images: int = 0) -> int:
-    """The largest tile for which a window fits into half of `memory` - `images` bytes.
-
-    Beyond 512 pixels the halo costs less than a tenth of the work in each direction, and smaller
-    windows stay closer to the processor.
-
-    Raises:
-        ValueError: not even the smallest fits.
-    """
-    border = 2 * (config.halo + MARGIN)
-    for tile in (512, 256, 128, 64, 32):
-        needs = images + 2 * footprint(config, tile + border, dtype)
-        if memory is None or needs <= memory:
-            return tile
-    raise ValueError(
-        f"{memory / 2**20:.0f} MiB of memory are not enough: this picture and the smallest tile "
-        f"take {needs / 2**20:.0f}"
+@jax.jit
+def propose(
+    operator: Any,
+    windows: Windows,
+    x: Float[Array, "1 H W c"],
+    previous: Float[Array, "1 H W c"],
+    y: Float[Array, "1 h w c"],
+    numbers: dict[str, Array],
+    own: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[Array, Array, Array]:
+    """`iteration.propose` on a band, and |r|^2 over its own rows, `own[0]` up to `own[1]`."""
+    z, r = iteration.propose(
+        operator, windows.residual, x, previous, y, numbers["w"], numbers["step"]
     )
+    row = jnp.arange(r.shape[1])
+    squared = jnp.where((row >= own[0]) & (row < own[1]), jnp.sum(jnp.square(r), (0, 2, 3)), 0)
+    return z, r, jnp.sum(squared)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _residual(config: ModelConfig, dtype: Any, kernels: Any, window: Any, size: Any) -> Any:
-    network = ResidualNetwork(config, dtype, "highest")
-    return network.apply({"params": kernels}, window, size)
-
-
-@jax.jit
-def _gradient(operator: Any, v: Any, y: Any) -> Any:
-    return operator.gradient(v, y)
+accept = jax.jit(iteration.accept, donate_argnums=0)
 
 
 @jax.jit
-def _initial(operator: Any, y: Any) -> Any:
+def initial(operator: Any, y: Float[Array, "1 h w c"]) -> Float[Array, "1 H W c"]:
+    """x_0 of a band."""
     return operator.initial(y)
 
 
 @dataclasses.dataclass(frozen=True)
-class Streamer:
-    """`reconstruct` for one picture after the other, of any sizes.
+class Band:
+    """Rows of low-resolution pixels: what is read, and which of them are the band's own."""
+
+    first: int
+    count: int
+    own: slice
+
+    def read(self, scale: int = 1) -> slice:
+        """All rows, in the image."""
+        return slice(scale * self.first, scale * (self.first + self.count))
+
+    def write(self, scale: int = 1) -> slice:
+        """Own rows, in the image."""
+        return slice(scale * self.own.start, scale * self.own.stop)
+
+    def inner(self, scale: int = 1) -> slice:
+        """Own rows, in the band."""
+        return slice(scale * (self.own.start - self.first), scale * (self.own.stop - self.first))
+
+
+def bands(height: int, rows: int, margin: int) -> list[Band]:
+    """Bands of at most `rows` rows of their own, all of the same number of rows to read."""
+    count, starts, _ = window_starts(height, min(rows, height), margin)
+    owns = [(first, min(first + rows, height)) for first in range(0, height, rows)]
+    return [Band(int(a), count, slice(*own)) for a, own in zip(starts, owns, strict=True)]
+
+
+def scratch(shape: tuple[int, ...], folder: Path | None) -> Float[np.ndarray, "H W c"]:
+    """An array of zeros, in memory or in a file that vanishes with it, however the program ends.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    if folder is None:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder) as file:  # without a name already
+        size = 4 * int(np.prod(shape, dtype=np.int64))
+        if hasattr(os, "posix_fallocate"):  # or a full disk would be a crash later
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """`Canvas` for images that do not fit into memory.
 
     Attributes:
-        weights: what to run.
-        operator: how pictures came about (see `operators.for_weights`). Operators with
-            `numpy = True`, such as all of ours, run on the host; others are compiled for each size.
-        noise: "estimate", or the known noise level in grey levels.
-        iterations: all that were trained by default.
-        dtype: of the features.
-        tile: side of the tiles in high-resolution pixels, or "auto".
-        max_memory: bytes that a picture may take, on the host and on the device together where
-            they share it; None for what is free.
-        device: JAX's default device if None.
+        canvas: what is run, and how.
+        folder: for the images between the iterations; None to keep them in memory.
+        rows: own low-resolution rows of a band; by default as many as a window has.
+        progress: show a bar while it works.
     """
 
-    weights: Weights
-    operator: Any
-    noise: Literal["estimate"] | float = "estimate"
-    iterations: int | None = None
-    dtype: Any = None
-    tile: int | Literal["auto"] = "auto"
-    max_memory: int | None = None
-    device: Any = None
+    canvas: Canvas
+    folder: Path | None = None
+    rows: int | None = None
+    progress: bool = False
 
-    def __post_init__(self):
-        object.__setattr__(self, "operator", for_weights(self.operator, self.weights.config))
+    @classmethod
+    def fitting(cls, canvas: Canvas, h: int, w: int, progress: bool = False) -> "Stream":
+        """Between the iterations in memory if that is enough for an image of h x w, or in files."""
+        s, host = canvas.operator.scale, canvas.memory
+        if canvas.on.platform != "cpu" and canvas.max_memory is None:
+            host = mem.free_memory(jax.local_devices(backend="cpu")[0])
+        _, _, working = cls(canvas).plan(h, w * s)
+        images = 4 * IMAGES * canvas.weights.config.channels * h * w * s * s
+        fits = host is None or images + working <= host
+        return cls(canvas, None if fits else Path(tempfile.gettempdir()), progress=progress)
 
-    @functools.cached_property
-    def kernels(self) -> tuple[Any, Any]:
-        """Fused, on the device, once: for lying pictures, and for upright ones, turned."""
-        kernels = fuse(jax.tree.map(np.asarray, self.weights.params["network"]))
-        turned = jax.tree.map(lambda k: k.swapaxes(0, 1) if k.ndim == 4 else k, kernels)
-        return jax.device_put((kernels, turned), self.device or jax.local_devices()[0])
-
-    @functools.cached_property
-    def schedule(self) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, w)."""
-        params = {k: np.asarray(self.weights.params[k], np.float32) for k in ("alpha", "w")}
-        return schedule(Weights(params, self.weights.config), self.iterations)
-
-    @functools.cached_property
-    def network(self) -> ModelConfig:
-        """What the compiled program depends on."""
-        free = {"iterations": 1, "scale": None, "physics": "reference", "step": 1.0}
-        return dataclasses.replace(self.weights.config, **free)
-
-    def plan(self, height: int, width: int) -> Plan:
-        """How the network runs on a high-resolution picture of this size.
-
-        Raises:
-            ValueError: `max_memory` is not enough.
-        """
-        config, tile = self.weights.config, self.tile
-        if tile == "auto":
-            device = self.device or jax.local_devices()[0]
-            memory = free_memory(device) if self.max_memory is None else self.max_memory
-            images = self.host_bytes(height, width) if device.platform == "cpu" else 0
-            tile = choose_tile(config, memory, self.dtype, images)
-        return plan(height, width, config.halo, tile)
-
-    def host_bytes(self, height: int, width: int) -> int:
-        """Bytes of host memory for a picture of this size, at its peak."""
-        images = IMAGES if getattr(self.operator, "numpy", False) else IMAGES + 3
-        return 4 * self.weights.config.channels * height * width * images
-
-    def residual(
-        self, z: Float[np.ndarray, "H W c"], out: Float[np.ndarray, "H W c"]
-    ) -> Float[np.ndarray, "H W c"]:
-        """The network's r(z), written into `out`."""
-        result, upright = out, z.shape[0] > z.shape[1]
-        if upright:
-            z, out = z.swapaxes(0, 1), out.swapaxes(0, 1)
-        kernels = self.kernels[upright]
-        p = self.plan(*z.shape[:2])
-        (height, width), (tile_h, tile_w) = p.part, p.tile
-        size = (np.int32(height), np.int32(width))
-
-        def started() -> Iterator[tuple[Size, Size, jax.Array]]:
-            for part, tile in p.places:
-                window = np.zeros((1, *p.window, z.shape[2]), np.float32)
-                y, x = part
-                inside = np.s_[0, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
-                window[inside] = z[y : y + height, x : x + width]
-                window = jax.device_put(window, self.device)
-                yield part, tile, _residual(self.network, self.dtype, kernels, window, size)
-
-        def finish(part: Size, tile: Size, r: jax.Array) -> None:
-            (top, left), (y, x) = part, tile
-            rows, columns = y - top + MARGIN, x - left + MARGIN
-            out[y : y + tile_h, x : x + tile_w] = np.asarray(r)[
-                0, rows : rows + tile_h, columns : columns + tile_w
-            ]
-
-        # The device has the next window before the last one's result is fetched.
-        previous = None
-        for current in started():
-            if previous is not None:
-                finish(*previous)
-            previous = current
-        finish(*previous)
-        return result
-
-    def _on_host(self, method: str, *arrays: np.ndarray) -> np.ndarray:
-        arrays = tuple(a[None] for a in arrays)
-        if getattr(self.operator, "numpy", False):
-            return getattr(self.operator, method)(*arrays)[0]
-        compiled = {"gradient": _gradient, "initial": _initial}[method]
-        return np.array(compiled(self.operator, *arrays)[0])
-
-    def __call__(self, y: Float[np.ndarray, "h w c"], trace: bool = False) -> Solution:
-        """As `reconstruct` of one picture with values in [0, 255], without the batch axis.
+    def plan(self, h: int, width: int) -> tuple[list[Band], Plan, int]:
+        """Bands of h low-resolution rows, how the network runs on each, and the bytes that takes.
 
         Args:
-            y: the low-resolution picture.
-            trace: keep every iterate, and the initial image.
+            h: low-resolution rows of the image.
+            width: its high-resolution columns.
 
         Raises:
-            ValueError: `max_memory` is not enough.
+            ValueError: there is not enough memory.
         """
+        canvas, config = self.canvas, self.canvas.weights.config
+        scale = canvas.operator.scale
+        margin = -(-config.halo // scale) + canvas.operator.reach
+        plans, needs = {}, {}
+        for tile in mem.TILES if canvas.tile == "auto" else (canvas.tile or mem.TILES[0],):
+            # Own rows so that a band is as high as a window.
+            rows = self.rows or max(8, (tile + 2 * config.halo) // scale - 2 * margin)
+            parts = bands(h, rows, margin)
+            chosen = plan(parts[0].count * scale, width, config.halo, tile)
+            pixels = parts[0].count * scale * width
+            needs[tile] = mem.footprint(config, chosen.side, canvas.dtype, pixels)
+            plans[tile] = (parts, chosen, needs[tile])
+        return plans[mem.first_that_fits(needs, canvas.memory)]
+
+    def __call__(self, y: Float[np.ndarray, "h w c"]) -> Solution:
+        """As `Canvas`, without the iterates between."""
+        canvas, s = self.canvas, self.canvas.operator.scale
         y = np.asarray(y, np.float32)
-        alpha, w = self.schedule
-        sigma = noise_level(y[None])[0] if self.noise == "estimate" else np.float32(self.noise)
-        current = self._on_host("initial", y)
-        previous, initial = current.copy(), current.copy() if trace else None
-        count = np.sqrt(np.float32(current.size - 1))
-        iterates = []
-        for alpha_k, w_k in zip(alpha, w, strict=True):
-            # In place: previous becomes v = x_k + exp(w_k) (x_k - x_{k-1}), then z.
-            z = np.subtract(current, previous, out=previous)
-            z *= np.exp(w_k)
-            z += current
-            gradient = self._on_host("gradient", z, y)
-            if self.weights.config.step != 1:
-                gradient *= np.float32(self.weights.config.step)
-            z -= gradient
-            r = self.residual(z, gradient)
-            radius = np.exp(alpha_k) * sigma * count
-            norm = np.sqrt(_squared_norm(r))
-            r *= np.float32(0 if radius <= 0 else radius / norm if norm > radius else 1)
-            z -= r
-            current, previous = np.clip(z, 0, 255, out=z), current
-            del gradient, r
-            if trace:
-                iterates.append(current.copy())
-        return Solution(current, np.stack(iterates) if trace else None, initial, sigma)
+        h, w, c = y.shape
+        parts, chosen, _ = self.plan(h, w * s)
+        windows = Windows.planned(chosen, canvas.kernels, canvas.weights.config, canvas.dtype)
+        windows = jax.device_put(windows, canvas.on)
+        placed, sigma, size = canvas.operator.at(h, w), canvas.sigma(y), h * w * s * s * c
+        x, previous, z, r = (scratch((h * s, w * s, c), self.folder) for _ in range(IMAGES))
 
+        def there(*arrays: Any) -> Any:
+            return jax.device_put(arrays, canvas.on)
 
-def _squared_norm(r: np.ndarray) -> float:
-    """In strips and in float64, so that 10^8 pixels neither round nor need memory."""
-    return sum(float(np.sum(np.square(rows, dtype=np.float64))) for rows in r)
+        def on(band: Band) -> Any:
+            return placed.part(band.first, band.count)
+
+        def watched(parts: list[Band], k: int) -> Iterator[Band]:
+            label = f"iteration {k + 1} of {len(canvas.schedule)}"
+            return iter(tqdm(parts, label, leave=False, disable=None if self.progress else True))
+
+        for band in parts:
+            start = initial(*there(on(band), y[None, band.read()]))
+            x[band.write(s)] = previous[band.write(s)] = np.asarray(start)[0, band.inner(s)]
+        for k in range(len(canvas.schedule)):
+            numbers, squared = canvas.numbers(k, size), 0.0
+            for band in watched(parts, k):
+                inner = band.inner(s)
+                arguments = (
+                    on(band),
+                    windows,
+                    x[None, band.read(s)],
+                    previous[None, band.read(s)],
+                    y[None, band.read()],
+                    numbers,
+                    (inner.start, inner.stop),
+                )
+                z_band, r_band, part = propose(*there(*arguments))
+                z[band.write(s)] = np.asarray(z_band)[0, inner]
+                r[band.write(s)] = np.asarray(r_band)[0, inner]
+                squared += float(part)  # in float64: 10^8 pixels would round otherwise
+            shrink = shrinkage(np.float32([squared]), size, sigma, numbers["alpha"])
+            x, previous = previous, x
+            count = min(s * parts[0].count, len(x))
+            for first in range(0, len(x), count):  # the last repeats some of the one before
+                rows = slice(min(first, len(x) - count), min(first, len(x) - count) + count)
+                x[rows] = np.asarray(accept(*there(z[rows], r[rows], shrink)))
+        return Solution(x, None, None, sigma[0])

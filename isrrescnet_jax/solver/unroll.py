@@ -1,13 +1,4 @@
-"""The iterations: accelerated proximal-gradient descent, unrolled.
-
-    x_0 = initial(y)
-    v   = x_k + exp(w_k) (x_k - x_{k-1}),    x_{-1} = x_0
-    z   = v - step gradient(v, y)
-    x_{k+1} = clip(z - N(z; sigma, alpha_k), 0, 255)
-
-(Umer, Foresti & Micheloni, "Deep Iterative Residual Convolutional Network for Single Image
-Super-Resolution", ICPR 2020, section III.)
-"""
+"""`reconstruct`: the iterations of `iteration`, unrolled, and differentiable in every way."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,6 +14,7 @@ from ..physics.operators import Bicubic, for_weights
 from ..prior.network import LearnedPrior
 from ..weights import Weights
 from .backward import Full
+from .iteration import accept, propose
 
 
 @jax.tree_util.register_dataclass
@@ -41,11 +33,6 @@ class Solution:
     iterates: Float[Array, "K n H W c"] | None
     initial: Float[Array, "n H W c"]
     sigma: Float[Array, " n"]
-
-
-def clip(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Clip to [0, 255]; on the bounds the gradient passes, as in PyTorch (`jnp.clip` halves it)."""
-    return jnp.where(x < 0, 0, jnp.where(x > 255, 255, x))
 
 
 def unroll(
@@ -80,9 +67,10 @@ def unroll(
         operator, prior, y, sigma, step = context
         current, previous = carry
         alpha_k, w_k = schedule
-        v = current + jnp.exp(w_k) * (current - previous)
-        z = v - step * operator.gradient(v, y)
-        new = clip(z - prior(z, sigma, alpha_k))
+        z, r = propose(
+            operator, lambda z: prior(z, sigma, alpha_k), current, previous, y, w_k, step
+        )
+        new = accept(z, r)
         return (new, current), (new if trace else None)
 
     context = (operator, prior, y, sigma, step)

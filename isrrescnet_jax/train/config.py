@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ..config import SCALES, ModelConfig
-from ..data.pipeline import DataConfig
+from ..data import DataConfig
 from ..solver.backward import Checkpointed, Full, Truncated, Window
 from ..weights import Weights
 from . import losses

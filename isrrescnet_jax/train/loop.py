@@ -15,7 +15,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from .. import images
-from ..data.pipeline import Streams
+from ..data import Streams
 from ..evaluation import metrics
 from ..evaluation.degrade import degrade, modcrop
 from ..physics.operators import Bicubic

@@ -150,9 +150,9 @@ def test_a_single_pixel_does_not_blur():
 
 def test_noise_is_seeded_and_of_the_level_asked_for():
     flat = np.full((400, 400), 128, np.uint8)
-    a, b = degrade(flat, 2, noise=10, seed=1), degrade(flat, 2, noise=10, seed=1)
+    a, b = degrade(flat, 2, noise=10.0, seed=1), degrade(flat, 2, noise=10.0, seed=1)
     np.testing.assert_array_equal(a, b)
-    assert (a != degrade(flat, 2, noise=10, seed=2)).any()
+    assert (a != degrade(flat, 2, noise=10.0, seed=2)).any()
     assert a.std() == pytest.approx(10, rel=0.02) and a.mean() == pytest.approx(128, abs=0.2)
     # White: neighbours know nothing of each other.
     assert abs(np.corrcoef(a[:, 1:].ravel(), a[:, :-1].ravel())[0, 1]) < 0.02
@@ -174,6 +174,7 @@ def test_noise_is_seeded_and_of_the_level_asked_for():
         ({"noise": float("nan")}, "noise"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(arguments, message):
     good = {"hr": np.zeros((8, 8), np.uint8), "scale": 4}
     with pytest.raises(ValueError, match=message):

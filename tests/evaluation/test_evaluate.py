@@ -1,46 +1,19 @@
-import csv
-import io
 import json
-import math
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photo
 from PIL import Image
+from small_benchmark import nearest, run, save, three_photos
 
-from isrrescnet_jax.evaluation import evaluate, metrics
+from isrrescnet_jax.evaluation import evaluate, metrics, tables
 from isrrescnet_jax.evaluation.degrade import degrade, resize
-
-SHARED = Path(os.environ.get("ISR_SHARED", Path(__file__).parents[3] / "shared"))
-
-
-def nearest(lr: np.ndarray) -> np.ndarray:
-    """A model: every pixel twice, a little too bright, so never quite right."""
-    assert lr.dtype == np.float32 and lr.shape[2] == 3
-    return lr.repeat(2, 0).repeat(2, 1) + 0.4
-
-
-def save(image: np.ndarray, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three photos of different sizes, one odd, one grey; and their LR images."""
-    a, b, c = photo(24, 28, seed=1)[0], photo(31, 26, seed=2)[0], photo(26, 26, seed=3)[0][..., 0]
-    for name, image in {"a": a, "b": b, "c": c}.items():
-        save(image, tmp_path / f"Set5/HR/{name}.png")
-        save(degrade(image, 2), tmp_path / f"Set5/LR/x2/{name}x2.png")
-    return tmp_path / "Set5"
-
-
-def run(folder, lr=None, model=nearest, **options):
-    lr = None if lr is None else folder / lr
-    return evaluate.evaluate(evaluate.Benchmark(folder / "HR", lr, 2), model, **options)
+    return three_photos(tmp_path)
 
 
 def test_numbers_are_those_of_the_metrics(folder):
@@ -130,8 +103,8 @@ def test_models_that_give_no_picture(folder, model, message):
     report = run(folder, model=model)
     assert not report.rows and len(report.problems) == 3
     assert all(message in problem and ".png: " in problem for problem in report.problems)
-    assert json.loads(evaluate.as_json([report]))["results"][0]["mean"] is None
-    for table in (evaluate.text(report), evaluate.markdown([report])):
+    assert json.loads(tables.as_json([report]))["results"][0]["mean"] is None
+    for table in (tables.text(report), tables.markdown([report])):
         assert all(problem in table for problem in report.problems)
 
 
@@ -168,73 +141,12 @@ def test_folders_that_do_not_help(folder, tmp_path):
         run(folder, tmp_path / "other")
 
 
-# --- names --------------------------------------------------------------------------------------
-
-
-def paths(*names: str) -> list[Path]:
-    return [Path(f"{name}.png") for name in names]
-
-
-@pytest.mark.parametrize(
-    ("hr", "lr"),
-    [
-        ("butterfly", "butterfly"),
-        ("butterfly", "butterflyx4"),
-        ("butterfly", "butterfly_x4"),
-        ("butterfly", "butterfly-4x"),
-        ("butterfly", "butterfly_LRBI_x4"),
-        ("butterfly_HR_x4", "butterfly_LRBI_x4"),
-        ("butterfly_GT", "Butterfly_LR"),
-        ("img_003_SRF_4_HR", "img_003_SRF_4_LR"),
-        ("img_003_SRF_4", "img_003_SRF_4_LR"),
-        ("img_003", "img_003_SRF_4_LR"),
-        ("0801", "0801x4"),
-        ("x4", "x4_LR"),
-    ],
-)
-def test_names_that_belong_together(hr, lr):
-    # Among others that are not far off.
-    others = [("img_004", "img_004_SRF_4_LR"), ("butter", "butterx4"), ("003", "003")]
-    highs, lows = paths(hr, *(h for h, _ in others)), paths(*(low for _, low in others), lr)
-    pairs, problems = evaluate.match(highs, lows, 4)
-    assert not problems
-    assert [(a.stem, b.stem) for a, b in pairs] == [(hr, lr), *others]
-
-
-def test_equal_names_come_first():
-    names = paths("photo", "photo_x4")
-    assert evaluate.match(names, names, 4) == (list(zip(names, names, strict=True)), [])
-
-
-def test_other_scales_are_not_mixed_up():
-    lows = paths("ax2", "ax3", "ax4", "b_x2", "b_x4")
-    pairs, problems = evaluate.match(paths("a", "b"), lows, 2)
-    assert [low.stem for _, low in pairs] == ["ax2", "b_x2"]
-    assert problems == [f"{name}.png: no HR image of that name" for name in ("ax3", "ax4", "b_x4")]
-
-
-def test_what_is_left_over_is_listed():
-    pairs, problems = evaluate.match(paths("a", "b", "c"), paths("ax4", "d_x4", "c", "cx4"), 4)
-    assert [(a.stem, b.stem) for a, b in pairs] == [("a", "ax4"), ("c", "c")]
-    assert problems == [
-        "b.png: no LR image of that name",
-        "d_x4.png: no HR image of that name",
-        "cx4.png: no HR image of that name",
-    ]
-
-
-def test_names_that_are_too_alike_are_listed():
-    pairs, problems = evaluate.match(paths("a"), paths("ax4", "a_LR"), 4)
-    assert not pairs
-    assert len(problems) == 1 and "a.png, ax4.png, a_LR.png: which" in problems[0]
-
-
 def test_left_over_files_reach_the_report(folder):
     (folder / "LR/x2/bx2.png").rename(folder / "LR/x2/q_x2.png")
     report = run(folder, "LR/x2")
     assert [row.image for row in report.rows] == ["a", "c"]
     assert len(report.problems) == 2
-    table = evaluate.text(report)
+    table = tables.text(report)
     assert "b.png: no LR image" in table and "q_x2.png: no HR image" in table
 
 
@@ -261,108 +173,3 @@ def test_folders_and_scales_pair_up():
             evaluate.benchmarks(list(hr), list(lr), scales)
     with pytest.raises(ValueError, match=r"one of \(2, 3, 4\), not 5"):
         evaluate.benchmarks(["a"], [], [5])
-
-
-# --- tables -------------------------------------------------------------------------------------
-
-
-def test_two_runs_give_the_same_tables(folder):
-    first, second = [run(folder)], [run(folder)]
-    assert evaluate.text(*first, times=False) == evaluate.text(*second, times=False)
-    for table in (evaluate.markdown, evaluate.as_json, evaluate.as_csv):
-        assert table(first, times=False) == table(second, times=False)
-        assert "seconds" in table(first) and "seconds" not in table(first, times=False)
-
-
-def test_text_shows_everything(folder):
-    report = run(folder)
-    lines = evaluate.text(report, "ours").splitlines()
-    assert lines[0].startswith("Set5 x2")
-    assert [line.split()[0] for line in lines[3:7]] == ["a", "b", "c", "mean"]
-    mean = report.mean
-    psnr, ssim = lines[6].split()[2].split("/")
-    assert float(psnr) == pytest.approx(mean.model["paper"].psnr, abs=0.005)
-    assert float(ssim) == pytest.approx(mean.model["paper"].ssim, abs=5e-5)
-    assert "ISRResCNet 37.67/.9596" in lines[7]
-    assert len({len(line) for line in lines[2:7]}) == 1
-
-
-def test_markdown_is_a_table_with_the_paper_beside(folder):
-    (folder / "HR/c.png").rename(folder / "HR/c|d.png")
-    table = evaluate.markdown([run(folder), run(folder)], "ours")
-    rows = [line for line in table.splitlines() if line.startswith("|")]
-    summary = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[:9]]
-    assert all(len(row) == 3 for row in summary)
-    assert ["ISRResCNet+, as published", "37.79/.9600", "37.79/.9600"] in summary
-    assert r"| c\|d |" in table
-
-
-def test_unknown_data_sets_have_no_published_row(tmp_path):
-    save(photo(24, 24)[0], tmp_path / "mine/a.png")
-    report = evaluate.evaluate(evaluate.Benchmark(tmp_path / "mine", None, 2), nearest)
-    assert "published" not in evaluate.text(report) + evaluate.markdown([report])
-
-
-def test_json_is_complete_and_valid(folder):
-    def perfect(lr):
-        return next(hr for hr in truths if hr.shape[0] == 2 * lr.shape[0])
-
-    truths = [np.asarray(Image.open(folder / f"HR/{name}.png").convert("RGB")) for name in "ab"]
-    truths = [hr[: hr.shape[0] // 2 * 2] for hr in truths]
-    (folder / "HR/c.png").unlink()
-    report = run(folder, model=perfect)
-    assert report.rows[0].model["paper"].psnr == math.inf
-    text = evaluate.as_json([report], "ours")
-    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    (result,) = content["results"]
-    assert content["model"] == "ours"
-    assert (result["name"], result["scale"], result["lr"]) == ("Set5", 2, None)
-    assert result["images"][0]["model"]["paper"] == {"psnr": None, "ssim": 1.0, "psnr_rgb": None}
-    expected = report.rows[1].bicubic["standard"]
-    assert result["images"][1]["bicubic"]["standard"]["psnr"] == expected.psnr
-    assert len(content["seconds"][0]) == 2
-
-
-def test_csv_has_a_line_for_every_number(folder):
-    report = run(folder)
-    lines = list(csv.DictReader(io.StringIO(evaluate.as_csv([report]))))
-    assert len(lines) == (3 + 1) * 2 * 2
-    line = next(line for line in lines if line["image"] == "b" and line["method"] == "model")
-    assert float(line["psnr_y"]) == report.rows[1].model["paper"].psnr
-    assert (line["dataset"], line["scale"], line["protocol"]) == ("Set5", "2", "paper")
-
-
-def test_published_numbers_are_complete():
-    for row in evaluate.PUBLISHED.values():
-        assert len(row) == 12
-    assert evaluate.PUBLISHED["ISRResCNet"]["urban100", 4] == "25.56/.7682"
-
-
-def test_save_makes_folders_and_replaces(tmp_path):
-    path = tmp_path / "tables/a.csv"
-    for content in ("old", "new ×4"):
-        evaluate.save(content, path)
-        assert path.read_text(encoding="utf-8") == content
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.skipif(not (SHARED / "data/benchmark").exists(), reason="no data")
-@pytest.mark.parametrize(
-    ("name", "scale", "paper", "standard"),
-    [
-        ("Set5", 2, "33.68/.9304", "33.67/.9303"),
-        ("Set5", 3, "30.40/.8688", "30.40/.8689"),
-        ("Set5", 4, "28.43/.8110", "28.43/.8111"),
-        ("Set14", 2, "30.09/.8701", "30.33/.8699"),
-    ],
-)
-def test_bicubic_on_the_benchmarks(name, scale, paper, standard):
-    hr = SHARED / f"data/benchmark/{name}/x{scale}/HR"
-    benchmark = evaluate.Benchmark(hr, hr.parent / "LR", scale)
-
-    def model(lr):
-        return lr.repeat(scale, 0).repeat(scale, 1)
-
-    report = evaluate.evaluate(benchmark, model)
-    cells = evaluate.text(report, times=False).splitlines()[-2].split()
-    assert not report.problems and cells[0] == "mean" and (cells[1], cells[4]) == (paper, standard)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import isrrescnet_jax as isr
 from isrrescnet_jax.physics import sampling as resample
 
 sizes = st.integers(1, 40)
@@ -52,7 +53,7 @@ def test_imresize_rejects_other_borders():
 def test_bicubic_upsample_is_blockwise_transposed(h, w, scale):
     # The documented defect: exact interpolation with every s x s block transposed.
     y = np.random.default_rng(h * 13 + w).uniform(0, 255, (1, h, w, 1)).astype(np.float32)
-    got = np.asarray(jax.jit(resample.bicubic_upsample, static_argnums=1)(y, scale))[0, :, :, 0]
+    got = np.asarray(isr.Bicubic(scale, reference=True).upsample(y))[0, :, :, 0]
     blocks = got.reshape(h, scale, w, scale).transpose(0, 3, 2, 1).reshape(h * scale, w * scale)
 
     def dense(n):  # Catmull-Rom at i / s, indices clamped
@@ -69,8 +70,8 @@ def test_bicubic_upsample_is_blockwise_transposed(h, w, scale):
 
 def test_bicubic_positions_at_scale_3_are_those_of_float32():
     # Exact thirds would be off by 0.013 grey levels at 1000 pixels: the weights must know.
-    weights = resample._bicubic_weights(1000, 3, "float32")
-    exact = resample._bicubic_weights(1000, 3, "float64")
+    weights = resample.bicubic_weights(1000, 3, "float32")
+    exact = resample.bicubic_weights(1000, 3, "float64")
     drift = np.abs(weights - exact).max()
     assert 1e-6 < drift < 1e-3
 
@@ -83,5 +84,26 @@ def test_bilinear_taps_darken_the_border(n, scale):
 
 
 def test_nothing_is_traced_that_numpy_could_compute():
-    closed = jax.make_jaxpr(lambda y: resample.bicubic_upsample(y, 3))(jnp.zeros((1, 9, 8, 3)))
+    upsample = isr.Bicubic(3, reference=True).upsample
+    closed = jax.make_jaxpr(upsample)(jnp.zeros((1, 9, 8, 3)))
     assert not {"floor", "sin", "iota"} & {e.primitive.name for e in closed.eqns}
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.booleans())
+def test_both_ways_and_all_derivatives_of_taps_are_those_of_the_matrix(n, m, reduce):
+    with jax.enable_x64(True):
+        taps = resample.imresize_taps(n * m, m) if reduce else resample.bilinear_taps(m, n * m)
+        dense = matrix(taps, n * m if reduce else m)
+        rng = np.random.default_rng(n * 13 + m)
+        x, y = (jnp.asarray(rng.normal(size=(2, side, 3))) for side in dense.shape[::-1])
+        expected = np.einsum("ij,njc->nic", dense, x)
+        np.testing.assert_allclose(taps(x, 1), expected, atol=1e-12)
+        forth, tangent = jax.jvp(lambda x: taps(x, 1), (x,), (2 * x,))
+        np.testing.assert_allclose(forth, expected, atol=1e-12)
+        np.testing.assert_allclose(tangent, 2 * expected, atol=1e-12)
+        (back,) = jax.vjp(lambda x: taps(x, 1), x)[1](y)
+        np.testing.assert_allclose(back, np.einsum("ij,nic->njc", dense, y), atol=1e-12)
+        curvature = jax.jvp(jax.grad(lambda x: jnp.sum(taps(x, 1) ** 2) / 2), (x,), (x,))[1]
+        np.testing.assert_allclose(curvature, np.einsum("ij,nic->njc", dense, forth), atol=1e-12)
+        many = jax.vmap(jax.vmap(lambda x: taps(x, 0), 1, 1))(x)
+        np.testing.assert_allclose(many, expected, atol=1e-12)

@@ -5,7 +5,8 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isrrescnet_jax.prior import network, winograd
+from isrrescnet_jax.prior import winograd
+from isrrescnet_jax.prior.conv import conv, correlate
 
 sides = st.sampled_from([1, 2, 4, 7])
 
@@ -20,6 +21,10 @@ def test_the_matrices_filter():
     # The products that are left out are those by zero.
     for matrix in (at, bt):
         assert not np.any((np.abs(matrix) > 0) & (np.abs(matrix) < 0.1) & (np.abs(matrix) > 1e-9))
+
+
+def direct(x, kernel, padding, precision):
+    return correlate(x, kernel, padding=((padding,) * 2,) * 2, precision=precision)
 
 
 def drawn(h, w, n=2, i=3, o=5):
@@ -73,13 +78,13 @@ def test_is_as_accurate_as_the_plain_sum():
     x = rng.normal(size=(1, 40, 40, 64)).astype(np.float32)
     kernel = (rng.normal(size=(3, 3, 64, 64)) / 24).astype(np.float32)
     with jax.enable_x64(True):
-        exact = network._direct(x.astype(np.float64), kernel.astype(np.float64), 1, None)
+        exact = direct(x.astype(np.float64), kernel.astype(np.float64), 1, None)
         exact = np.asarray(exact)
 
     def error(y):
         return np.sqrt(np.mean((np.asarray(y, np.float64) - exact) ** 2))
 
-    plain = error(jax.jit(network._direct, static_argnums=(2, 3))(x, kernel, 1, "highest"))
+    plain = error(jax.jit(direct, static_argnums=(2, 3))(x, kernel, 1, "highest"))
     assert error(jax.jit(winograd.correlate)(x, kernel)) < 2 * plain
 
 
@@ -101,7 +106,7 @@ def test_gradients_through_it_are_those_of_the_plain_convolution(h, w):
     def gradients(f):
         return jax.jit(jax.grad(lambda x, k: jnp.sum(jnp.sin(f(x, k, 1, None))), (0, 1)))(x, kernel)
 
-    for ours, plain in zip(gradients(network.conv), gradients(network._direct), strict=True):
+    for ours, plain in zip(gradients(conv), gradients(direct), strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-3)
-    hlo = jax.jit(network.conv, static_argnums=(2, 3)).lower(x, kernel, 1, None).as_text()
+    hlo = jax.jit(conv, static_argnums=(2, 3)).lower(x, kernel, 1, None).as_text()
     assert hlo.count("stablehlo.convolution") == 6

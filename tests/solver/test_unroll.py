@@ -8,7 +8,7 @@ import pytest
 from conftest import exact, photo
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.solver.unroll import clip
+from isrrescnet_jax.solver.iteration import clip
 
 LR = jnp.asarray(photo(9, 8, n=2), jnp.float32)
 

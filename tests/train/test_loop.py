@@ -20,8 +20,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from isrrescnet_jax import Bicubic, ModelConfig, load_weights, save_weights
-from isrrescnet_jax.cli import command as cli
+from isrrescnet_jax import Bicubic, ModelConfig, cli, load_weights, save_weights
 from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.train import Recipe, TrainConfig, loop, make_optimizer, muon, recipe
 from isrrescnet_jax.train.loop import train

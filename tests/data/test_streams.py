@@ -7,7 +7,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from isrrescnet_jax.data.pipeline import DataConfig, Streams, train_batches
+from isrrescnet_jax.data import DataConfig, Streams, train_batches
 from isrrescnet_jax.evaluation.degrade import degrade, modcrop
 
 IMAGES = photo(40, 48, n=3)

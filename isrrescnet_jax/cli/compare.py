@@ -1,0 +1,41 @@
+"""`isrrescnet compare`."""
+
+import dataclasses
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from .. import images
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Draw two pictures side by side, a part of each enlarged, as papers do."""
+
+    a: Positional[Path]
+    """The picture on the left."""
+    b: Positional[Path]
+    """The picture on the right; the smaller of the two is enlarged."""
+    out: Path
+    """The figure: .png, .pdf or .svg."""
+    truth: Path | None = None
+    """The high-resolution picture, for the PSNR in the captions."""
+    crop: tuple[int, int, int, int] | None = None
+    """x y width height of the part that is enlarged, in the larger picture; chosen by default."""
+    overwrite: bool = False
+    """Replace the figure if it exists."""
+
+    def run(self) -> int:
+        """Draw it."""
+        from ..evaluation.figures import compare
+
+        if self.out.exists() and not self.overwrite:
+            raise ValueError(f"{self.out}: already there; use --overwrite")
+        if self.out.resolve() in {p.resolve() for p in (self.a, self.b, self.truth) if p}:
+            raise ValueError(f"{self.out}: would overwrite an input")
+        a, b = images.read_rgb(self.a), images.read_rgb(self.b)
+        truth = None if self.truth is None else images.read_rgb(self.truth)
+        titles = (self.a.stem, self.b.stem)
+        compare(a, b, self.out, truth=truth, titles=titles, crop=self.crop)
+        print(self.out)
+        return 0

@@ -1,0 +1,65 @@
+"""`isrrescnet degrade`."""
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from .. import images
+from .batch import Files, Job, report
+from .model import read_kernel
+from .startup import uncollected
+
+
+@dataclasses.dataclass(frozen=True)
+class Degrade(Files):
+    """Make low-resolution pictures as the benchmarks have them (MATLAB's bicubic imresize)."""
+
+    scale: Literal[2, 3, 4] = 4
+    """Factor by which height and width shrink; pictures are cut to multiples of it first."""
+    out: Path | None = None
+    """Folder for the results, named <stem>.png."""
+    border: Literal["symmetric", "replicate"] = "symmetric"
+    """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""
+    kernel: Path | None = None
+    """Blur before reducing: a .npy file, (k, k) with odd k."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise added at the end, in grey levels."""
+    seed: int = 0
+    """Of the noise, which also depends on the picture's file name."""
+
+    def run(self) -> int:
+        """Reduce every picture; 0, or 2 if one failed."""
+        if self.out is None:
+            raise ValueError("name a folder for the results: --out DIR")
+        plan = self.plan(self.out)
+        if not plan:
+            return 0
+        with uncollected():
+            from ..evaluation.degrade import degrade
+            from .overlap import overlapped
+
+        kernel = None if self.kernel is None else read_kernel(self.kernel)
+
+        def read(job: Job) -> tuple[int, np.ndarray, bytes | None]:
+            picture = images.read(job[0])
+            if picture.alpha is not None:
+                raise ValueError("pictures with transparency cannot be degraded")
+            seed = self.seed + zlib.crc32(job[0].name.encode())
+            return seed, images.to_uint8(picture.color), picture.icc
+
+        def compute(
+            value: tuple[int, np.ndarray, bytes | None],
+        ) -> tuple[tuple[int, ...], images.Picture]:
+            seed, hr, icc = value
+            lr = degrade(hr, self.scale, self.border, kernel, self.noise, seed)
+            return hr.shape, images.Picture(lr.astype(np.float32), icc=icc)
+
+        def write(job: Job, result: tuple[tuple[int, ...], images.Picture]) -> str:
+            shape, picture = result
+            images.write(picture, job[1])
+            return f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}"
+
+        return report(plan, overlapped(plan, read, [compute], write), self.out)

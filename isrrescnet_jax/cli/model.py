@@ -1,0 +1,101 @@
+"""Options of the network, shared by the commands that run it."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..files import cache_folder
+from .startup import keep_compiled, uncollected
+
+if TYPE_CHECKING:
+    import isrrescnet_jax.upscaler
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Options of the network, shared by the commands that run it."""
+
+    weights: str | None = None
+    """Shipped name (x4) or .safetensors file; the shipped ones for the scale by default."""
+    ensemble: bool = False
+    """Average over the 8 flips and rotations: slightly better, 8 times the work."""
+    tile: int | Literal["auto", "none"] = "auto"
+    """Largest side of tiles in high-resolution pixels; auto: what fits. Exact either way."""
+    max_memory: str | None = None
+    """Memory for one picture, such as 800M or 6G; what is free by default."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the network's features; bfloat16 is faster on GPUs and TPUs."""
+    noise: float | Literal["estimate"] = "estimate"
+    """Noise level of the input in grey levels, if known."""
+    iterations: int | None = None
+    """Number of iterations; as many as were trained by default."""
+    operator: Literal["bicubic", "bilinear", "decimation", "blur"] = "bicubic"
+    """How the input lost its resolution."""
+    physics: Literal["reference", "exact"] | None = None
+    """Kind of the operator; that which the weights were trained with by default."""
+    kernel: Path | None = None
+    """Blur kernel for --operator blur: a .npy file, (k, k) or (3, k, k)."""
+    cache: bool = True
+    """Keep compiled programs between runs (in ~/.cache/isrrescnet-jax; see `isrrescnet info`)."""
+    trace: Path | None = None
+    """Folder for a figure of the iterates of each picture (needs matplotlib)."""
+
+    def upscaler(self, scale: int | None, device: Any = None) -> "isrrescnet_jax.upscaler.Upscaler":
+        """Load the weights, for `scale` or the one they were trained for; device work starts."""
+        with uncollected():
+            from ..physics import operators
+            from ..upscaler import Upscaler
+            from ..weights import load_weights
+
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"--iterations must be at least 1, not {self.iterations}")
+        if self.noise != "estimate" and not 0 <= self.noise < float("inf"):
+            raise ValueError(f"--noise must be estimate or at least 0, not {self.noise}")
+        if (self.operator == "blur") != (self.kernel is not None):
+            raise ValueError("--operator blur and --kernel FILE go together")
+        if self.cache:
+            keep_compiled(cache_folder())
+        weights = load_weights(self.weights or f"x{scale or 4}")
+        scale = scale or weights.config.scale or 4
+        reference = None if self.physics is None else self.physics == "reference"
+        if self.kernel is not None:
+            operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)
+        else:
+            operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
+        return Upscaler(
+            weights,
+            scale,
+            operator,
+            noise=self.noise,
+            iterations=self.iterations,
+            dtype=self.dtype,
+            ensemble=self.ensemble,
+            tile=None if self.tile == "none" else self.tile,
+            max_memory=_bytes(self.max_memory),
+            device=device,
+        )
+
+
+def _bytes(text: str | None) -> int | None:
+    """800M, 6G, 1.5GiB or a number of bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match or not float(match[1]):
+        raise ValueError(f"--max-memory must be like 800M or 6G, not {text}")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+
+
+def read_kernel(path: Path) -> np.ndarray:
+    """The array in a .npy file.
+
+    Raises:
+        ValueError: no such file, or another kind.
+    """
+    try:
+        return np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .npy file: {error}") from None

@@ -1,0 +1,47 @@
+"""The images that a configuration names, looked at before the first step."""
+
+import functools
+
+from .config import DataConfig
+from .folders import find_files, load_files
+from .pairs import Pairs
+from .tfds import find_examples, load_example
+
+
+def check(config: DataConfig) -> list[str]:
+    """Read all images; one line, with the name, for each that cannot be used to train.
+
+    That is: damaged, smaller than a patch, or without a partner of the right name and size.
+    """
+    pairs = _pairs(config)
+    pairs.leave_out_bad()
+    return pairs.left_out
+
+
+def source(config: DataConfig) -> Pairs:
+    """The pairs to train on, each read once to be sure of it.
+
+    Raises:
+        ValueError: images that cannot be used (all are named, see `check`; with `skip_bad` they are
+            left out instead), none that can, or no such data.
+        OSError: low-resolution images cannot be kept in the cache folder.
+    """
+    pairs = _pairs(config)
+    pairs.leave_out_bad()
+    bad, total = len(pairs.left_out), len(pairs.left_out) + len(pairs)
+    if bad and not (config.skip_bad and len(pairs)):
+        advice = "remove them or set skip_bad" if len(pairs) else "give others"
+        lines = "".join(f"\n  {line}" for line in pairs.left_out)
+        raise ValueError(f"{bad} of {total} training images cannot be used; {advice}:{lines}")
+    return pairs
+
+
+def _pairs(config: DataConfig) -> Pairs:
+    """All pairs, not looked at yet."""
+    room = config.memory * 2**30 / (config.workers + 1)
+    if config.hr.startswith("tfds:"):
+        examples, names = find_examples(config)
+        return Pairs(names, functools.partial(load_example, examples, names, config), room)
+    files, left_out = find_files(config)
+    names = [str(hr) for hr, _ in files]
+    return Pairs(names, functools.partial(load_files, files, config), room, left_out)

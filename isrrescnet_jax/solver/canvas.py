@@ -1,0 +1,209 @@
+"""Images of any size with a handful of compiled programs, on the device.
+
+An image lies in the corner of a canvas. Its size, the places of the network's windows, and the
+positions and weights of the operator are inputs of the program, which is one iteration of
+`iteration`: 50 sizes then need 4 programs, and an image of any size gives what `reconstruct` gives,
+but for rounding. Between iterations Ctrl-C is heard.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..physics.noise import noise_level
+from ..physics.operators import for_weights
+from ..prior.parameters import fuse
+from ..prior.projection import shrinkage
+from ..weights import Weights
+from . import memory as mem
+from .iteration import accept, propose
+from .unroll import Solution, schedule
+from .windows import Plan, Windows, plan
+
+
+@functools.partial(jax.jit, donate_argnames="carry")
+def iterate(
+    operator: Any,
+    windows: Windows,
+    y: Float[Array, "1 h w c"],
+    carry: tuple[Array, Array],
+    sigma: Float[Array, " 1"],
+    numbers: dict[str, Array],
+) -> tuple[Array, Array]:
+    """One iteration on a canvas: (x_k, x_(k-1)) -> (x_(k+1), x_k).
+
+    Args:
+        operator: placed on the canvas.
+        numbers: alpha, w, step, size (values in the image), and whether it is the first iteration,
+            which starts from the initial image and not from `carry`.
+    """
+    x, previous = lax.cond(numbers["first"], lambda: (operator.initial(y),) * 2, lambda: carry)
+    z, r = propose(operator, windows.residual, x, previous, y, numbers["w"], numbers["step"])
+    squared = jnp.sum(jnp.sum(jnp.square(r), (2, 3)), 1)
+    return accept(z, r, shrinkage(squared, numbers["size"], sigma, numbers["alpha"])), x
+
+
+def on_canvas(operator: Any, h: int, w: int, canvas: int) -> Any:
+    """The operator for an image of h x w low-resolution pixels on a square canvas.
+
+    Outside of the image everything it computes is zero.
+    """
+
+    def padded(n: int) -> Any:
+        # As wide as the taps of any size are, or there would be a program for each.
+        others = [operator.axis(size, "float32") for size in (canvas, *range(1, 9))]
+
+        def pad(array: np.ndarray, *like: np.ndarray) -> np.ndarray:
+            shape = np.max([a.shape for a in (array, *like)], axis=0)
+            zeros = np.zeros(shape, array.dtype if array.dtype == np.int32 else np.float32)
+            zeros[tuple(map(slice, array.shape))] = array
+            return zeros
+
+        return jax.tree.map(pad, operator.axis(n, "float32"), *others)
+
+    return dataclasses.replace(operator.at(h, w), rows=padded(h), columns=padded(w))
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """`reconstruct` for one image after the other, of any sizes.
+
+    Attributes:
+        weights: what to run.
+        operator: how images came about (see `operators.for_weights`). One without a method `at` is
+            compiled for each size.
+        noise: "estimate", or the known noise level in grey levels.
+        iterations: all that were trained by default.
+        dtype: of the features.
+        tile: largest side of the tiles in high-resolution pixels, "auto" for what fits into
+            memory, or None for any.
+        max_memory: bytes that an image may take, on the host and on the device together where
+            they share it; None for what is free.
+        device: JAX's default device if None.
+    """
+
+    weights: Weights
+    operator: Any
+    noise: Literal["estimate"] | float = "estimate"
+    iterations: int | None = None
+    dtype: Any = None
+    tile: int | Literal["auto"] | None = "auto"
+    max_memory: int | None = None
+    device: Any = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "operator", for_weights(self.operator, self.weights.config))
+
+    @property
+    def on(self) -> jax.Device:
+        """The device."""
+        return self.device or jax.local_devices()[0]
+
+    @functools.cached_property
+    def kernels(self) -> dict[str, Any]:
+        """Fused, on the device, once."""
+        return jax.device_put(
+            fuse(jax.tree.map(np.asarray, self.weights.params["network"])), self.on
+        )
+
+    @functools.cached_property
+    def schedule(self) -> list[tuple[np.float32, np.float32]]:
+        """(alpha, w) of every iteration."""
+        params = {k: np.asarray(self.weights.params[k], np.float32) for k in ("alpha", "w")}
+        return list(
+            zip(*schedule(Weights(params, self.weights.config), self.iterations), strict=True)
+        )
+
+    @functools.cached_property
+    def memory(self) -> int | None:
+        """Bytes that may be used; None if that is not known."""
+        return mem.free_memory(self.on) if self.max_memory is None else self.max_memory
+
+    def plan(self, height: int, width: int) -> Plan:
+        """How the network runs on a high-resolution image of this size.
+
+        Raises:
+            ValueError: `max_memory` is not enough.
+        """
+        config, auto = self.weights.config, self.tile == "auto"
+        plans = {
+            tile: plan(height, width, config.halo, tile)
+            for tile in (mem.TILES if auto else (self.tile,))
+        }
+        if not auto:
+            return plans[self.tile]
+        needs = {
+            tile: mem.footprint(config, p.side, self.dtype, p.canvas**2)
+            for tile, p in plans.items()
+        }
+        return plans[mem.first_that_fits(needs, self.memory)]
+
+    def takes(self, h: int, w: int) -> bool:
+        """Whether an image of h x w low-resolution pixels is small enough to be done at once."""
+        # An iteration cannot be interrupted; on a CPU four megapixels take a minute.
+        longest = 2048 if self.on.platform == "cpu" else 8192
+        height, width = h * self.operator.scale, w * self.operator.scale
+        if max(height, width) > longest:
+            return False
+        try:
+            self.plan(height, width)
+        except ValueError:
+            return False
+        return True
+
+    def sigma(self, y: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, " 1"]:
+        """Noise level of an image."""
+        if self.noise == "estimate":
+            return np.asarray(noise_level(y[None]), np.float32)
+        return np.full(1, self.noise, np.float32)
+
+    def numbers(self, k: int, size: int) -> dict[str, Any]:
+        """Of iteration k on an image of `size` values."""
+        alpha, w = self.schedule[k]
+        step = np.float32(self.weights.config.step)
+        return {"alpha": alpha, "w": w, "step": step, "size": np.float32(size), "first": k == 0}
+
+    def __call__(self, y: Float[np.ndarray, "h w c"], trace: bool = False) -> Solution:
+        """As `reconstruct` of one image with values in [0, 255], without the batch axis.
+
+        Args:
+            y: the low-resolution image.
+            trace: keep every iterate, and the initial image.
+
+        Raises:
+            ValueError: `max_memory` is not enough.
+        """
+        y = np.asarray(y, np.float32)
+        (h, w, c), s = y.shape, self.operator.scale
+        chosen = self.plan(h * s, w * s)
+        operator, low = self.operator, (h, w)
+        if hasattr(operator, "at"):
+            low = (-(-chosen.canvas // s),) * 2
+            operator = on_canvas(operator, h, w, low[0])
+        canvas = np.zeros((1, *low, c), np.float32)
+        canvas[0, :h, :w] = y
+        sigma, size = self.sigma(y), h * w * s * s * c
+        windows = Windows.planned(chosen, self.kernels, self.weights.config, self.dtype)
+        operator, windows, canvas, sigma_there = jax.device_put(
+            (operator, windows, canvas, sigma), self.on
+        )
+        zeros = np.zeros((1, low[0] * s, low[1] * s, c), np.float32)
+        carry = jax.device_put((zeros, zeros), self.on)
+
+        def host(image: Array) -> np.ndarray:
+            return np.asarray(image)[0, : h * s, : w * s]
+
+        initial, iterates = None, []
+        for k in range(len(self.schedule)):
+            carry = iterate(operator, windows, canvas, carry, sigma_there, self.numbers(k, size))
+            if trace:
+                initial = host(carry[1]).copy() if k == 0 else initial
+                iterates.append(host(carry[0]).copy())
+        image = host(carry[0])
+        return Solution(image, np.stack(iterates) if trace else None, initial, sigma[0])

@@ -1,0 +1,59 @@
+"""How much memory there is, and what fits into it."""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..config import ModelConfig
+
+# Tiles to choose from. The largest has a window of 1028 pixels with the official halo: beyond it
+# the halo costs less than a tenth of the work in each direction.
+TILES = (936, 616, 424, 264, 168, 96, 64, 32)
+# Float32 images of the canvas's size that an iteration needs: x_k, x_(k-1), z, r, v, the gradient
+# and what the operator makes on the way.
+IMAGES = 8
+
+
+def footprint(config: ModelConfig, side: int, dtype: Any = None, pixels: int = 0) -> int:
+    """Bytes of device memory for the network in a window of side x side pixels of a canvas.
+
+    Five arrays of features, in their type: four is what the compiler plans on a CPU. For the rest
+    of a program, `IMAGES` images of `pixels` pixels.
+    """
+    features = 2 if jnp.dtype(dtype or jnp.float32) == jnp.bfloat16 else 4
+    window = side**2 * (5 * features * config.features + 8 * config.channels)
+    return window + 4 * IMAGES * config.channels * pixels
+
+
+def free_memory(device: jax.Device) -> int | None:
+    """Bytes that are free: of the device, or of the host that it is a part of; None if unknown."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def first_that_fits(needs: dict[int, int], memory: int | None) -> int:
+    """The first key whose bytes fit into memory.
+
+    Raises:
+        ValueError: none does.
+    """
+    for choice, size in needs.items():
+        if memory is None or size <= memory:
+            return choice
+    raise ValueError(
+        f"{(memory or 0) / 2**20:.0f} MiB of memory are not enough: this image takes at least "
+        f"{min(needs.values()) / 2**20:.0f}"
+    )

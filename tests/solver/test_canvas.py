@@ -1,0 +1,150 @@
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from conftest import compilations, exact, photo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import isrrescnet_jax as isr
+from isrrescnet_jax.solver.canvas import Canvas, iterate
+from isrrescnet_jax.upscaler import Upscaler
+
+
+@functools.partial(jax.jit, static_argnames="noise")
+def reconstructed(weights, y, operator, noise="estimate"):
+    return isr.reconstruct(weights, y[None], operator=operator, noise=noise).image[0]
+
+
+def whole(weights, y, operator, noise="estimate"):
+    return np.asarray(reconstructed(weights, y, operator, noise))
+
+
+OPERATORS = [
+    isr.Bicubic(2),
+    isr.Bicubic(3),
+    isr.Bicubic(4),
+    isr.Bilinear(2),
+    isr.Decimation(3),
+    isr.Blur(2, np.full((3, 3), 1 / 9, np.float32)),
+]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(OPERATORS),
+    st.sampled_from([None, 1.0, 3.5]),
+    st.integers(2, 41),
+    st.integers(2, 41),
+    st.sampled_from([1, 7, 16, 31, 64, "auto"]),
+)
+def test_equals_the_whole_reconstruction(small, operator, step, h, w, tile):
+    # Of both kinds of physics; the step only goes with the exact one here.
+    small = small if step is None else exact(small, step)
+    y = photo(h, w)[0].astype(np.float32)
+    expected = whole(small, y, operator)
+    got = Canvas(small, operator, tile=tile)(y).image
+    np.testing.assert_allclose(got, expected, atol=0.001)
+    rounded = (np.rint(image).astype(int) for image in (got, expected))
+    assert np.mean(np.not_equal(*rounded)) <= max(1e-4, 3 / got.size)
+
+
+def test_the_official_network_in_tiles_too(official_small):
+    y = photo(30, 47)[0].astype(np.float32)
+    expected = whole(official_small, y, isr.Bicubic(4))
+    got = Canvas(official_small, isr.Bicubic(4), tile=64)(y).image
+    np.testing.assert_allclose(got, expected, atol=0.001)
+
+
+@pytest.fixture(scope="module")
+def official_small():
+    """The depth, and so the halo, of the official network with fewer features."""
+    return isr.init_weights(isr.ModelConfig(features=8, iterations=2, scale=4), jax.random.key(3))
+
+
+@pytest.mark.parametrize("tile", [37, "auto"])
+def test_wide_networks_too(tile):
+    # 32 features or more take another path through the processor, see `winograd`.
+    config = isr.ModelConfig(features=32, depth=1, feedback_steps=2, iterations=2, scale=3)
+    weights = isr.init_weights(config, jax.random.key(4))
+    y = photo(19, 26)[0].astype(np.float32)
+    got = Canvas(weights, isr.Bicubic(3), tile=tile)(y).image
+    np.testing.assert_allclose(got, whole(weights, y, isr.Bicubic(3)), atol=0.001)
+
+
+def test_one_pixel_noise_and_trace(small):
+    for shape in ((1, 1), (1, 5), (3, 1)):
+        y = photo(*shape)[0].astype(np.float32)
+        for noise in ("estimate", 7.5):
+            expected = whole(small, y, isr.Bicubic(4), noise=noise)
+            got = Canvas(small, isr.Bicubic(4), noise)(y)
+            np.testing.assert_allclose(got.image, expected, atol=0.001)
+            assert got.iterates is None
+    y = photo(9, 14)[0].astype(np.float32)
+    expected = isr.reconstruct(small, y[None], operator=isr.Bilinear(2), trace=True)
+    got = Canvas(small, isr.Bilinear(2))(y, trace=True)
+    np.testing.assert_allclose(got.iterates, expected.iterates[:, 0], atol=0.001)
+    np.testing.assert_allclose(got.initial, expected.initial[0], atol=1e-3)
+    np.testing.assert_allclose(got.sigma, expected.sigma[0], rtol=1e-4)
+
+
+def test_fifty_sizes_share_a_few_programs(small):
+    # A network of its own, so that no other test has compiled for it.
+    config = dataclasses.replace(small.config, features=5, scale=4)
+    weights = exact(isr.init_weights(config, jax.random.key(0)))
+    sides = np.random.default_rng(0).integers(16, 65, (200, 2))  # see benchmark_folder
+    sizes = list(dict.fromkeys(map(tuple, sides.tolist())))[:50]
+    for tile in (None, 48):
+        upscaler = Upscaler(weights, tile=tile)
+        upscaler(photo(4, 4)[0])  # what all sizes need: fused kernels
+        with compilations() as compiled:
+            for size in sizes:
+                upscaler(photo(*size)[0])
+        assert len(compiled) <= 4
+
+
+class Own:
+    """An operator that knows nothing of canvases."""
+
+    scale = 2
+
+    def initial(self, y):
+        return y.repeat(2, 1).repeat(2, 2)
+
+    def gradient(self, v, y):
+        return self.initial(v[:, ::2, ::2] - y)
+
+
+def test_operators_of_other_kinds_are_compiled_for_each_size(small):
+    own = jax.tree_util.register_static(type("Own", (Own,), {"__hash__": lambda _: 1}))()
+    y = photo(13, 9)[0].astype(np.float32)
+    got = Canvas(small, own)(y).image
+    np.testing.assert_allclose(got, whole(small, y, own), atol=0.001)
+
+
+def test_iterations_beyond_those_that_were_trained(small):
+    y = photo(9, 14)[0].astype(np.float32)
+    expected = isr.reconstruct(small, y[None], iterations=5).image[0]
+    np.testing.assert_allclose(
+        Canvas(small, isr.Bicubic(2), iterations=5)(y).image, expected, atol=0.001
+    )
+
+
+def test_memory_decides_on_the_window(small):
+    y = photo(60, 60)[0].astype(np.float32)
+    loose = Canvas(small, isr.Bicubic(4))
+    tight = Canvas(small, isr.Bicubic(4), max_memory=12 * 2**20)
+    assert tight.plan(240, 240).side < loose.plan(240, 240).side
+    np.testing.assert_allclose(tight(y).image, loose(y).image, atol=0.001)
+    with pytest.raises(ValueError, match="not enough"):
+        Canvas(small, isr.Bicubic(4), max_memory=2**20)(y)
+
+
+def test_one_program_of_each_canvas_whatever_the_numbers(small):
+    before = iterate._cache_size()
+    for noise in (1.0, 2.5):
+        for iterations in (1, 4):
+            Canvas(small, isr.Bicubic(2), noise, iterations)(photo(9, 14)[0])
+    assert iterate._cache_size() <= before + 1
