@@ -292,7 +292,7 @@ class Blur(_Operator):
         if self._reference:
             seen = sampling.window_taps(n * s, k // 2, n * s + k // 2 * 2, True, s)
         else:
-            seen = sampling.window_taps(n * s, (k - s) // 2, n * s + k - s, False, s)
+            seen = sampling.window_taps(n * s, -((s - k) // 2), n * s + k - s, False, s)
         # Of a canvas, what lies outside of the image sees some of it all the same.
         return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
 
