@@ -143,10 +143,9 @@ def count_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
             total += 2 * math.prod(_shape(equation.outvars[0])) * math.prod(kernel) / outputs
         elif name.startswith("isr_"):  # our convolutions: image, kernel and result in some order
-            arrays = [var.aval for var in (*equation.invars, *equation.outvars)]
-            small = min(arrays, key=lambda a: a.shape[0] * a.shape[1]).shape  # the kernel
-            images = [a for a in arrays if a.shape != small]
-            positions = min(a.size // a.shape[-1] for a in images)
+            shapes = [_shape(variable) for variable in (*equation.invars, *equation.outvars)]
+            small = min(shapes, key=lambda shape: shape[0] * shape[1])  # the kernel
+            positions = min(math.prod(shape[:-1]) for shape in shapes if shape != small)
             total += 2 * positions * math.prod(small)
         elif name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
@@ -236,6 +235,7 @@ def plan(recipe: Recipe, name: str, batch: int) -> Plan:
     )
     program = traced.lower().compile()
     memory, text = program.memory_analysis(), program.as_text()
+    assert memory is not None and text is not None
     # Arguments and results share their memory where they are donated.
     hbm = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     return Plan(

@@ -102,7 +102,7 @@ class ShardMap:
     def __init__(self, devices: Any = None):
         self.mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
 
-    def compile(self, step: Callable) -> Callable:
+    def compile(self, step: Callable) -> jax.stages.Wrapped:
         """The step over all devices of the mesh; the state it is given is used up."""
         mapped = jax.shard_map(
             step,

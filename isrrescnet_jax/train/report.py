@@ -4,13 +4,13 @@ import contextlib
 import importlib
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsFloat
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 
@@ -92,7 +92,7 @@ class Report:
         if self._chief:
             self._bar.close()
 
-    def step(self, metrics: dict[str, Float[np.ndarray, ""]]) -> None:
+    def step(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Take note of one step."""
         if not self._chief:
             return

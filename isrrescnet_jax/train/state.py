@@ -13,7 +13,7 @@ from .optimizer import make_optimizer
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a step changes; a pytree.
+    """All that a step changes; a pytree, of arrays, their shapes or where they are.
 
     Attributes:
         step: optimiser steps made so far, int32.
@@ -22,7 +22,7 @@ class TrainState:
         ema: moving average of `params`.
     """
 
-    step: jax.Array
+    step: Any
     params: dict[str, Any]
     opt_state: Any
     ema: dict[str, Any]

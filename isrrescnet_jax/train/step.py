@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -17,7 +18,7 @@ from .losses import iterates_loss, make_loss
 from .optimizer import learning_rate, make_optimizer
 from .state import TrainState
 
-Batch = dict[str, Array]
+Batch = dict[str, Array | np.ndarray]
 Metrics = dict[str, Array]
 
 
@@ -45,7 +46,7 @@ def objective(
     recipe = as_recipe(recipe)
     config = recipe.config
     real = params["alpha"].dtype
-    lr, hr = batch["lr"].astype(real), batch["hr"].astype(real)
+    lr, hr = (jnp.asarray(batch[name], real) for name in ("lr", "hr"))
     scale = hr.shape[1] // lr.shape[1]
     if hr.shape[1:3] != (scale * lr.shape[1], scale * lr.shape[2]):
         raise ValueError(f"hr {hr.shape} is not a multiple of lr {lr.shape}")

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import photo
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from isrrescnet_jax import Bicubic, ModelConfig, cli, load_weights, save_weights
@@ -63,6 +64,7 @@ def files(tmp_path_factory):
     before = {name: getattr(jax.config, name) for name in COMPILED}
     for name, value in COMPILED.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()  # which was in use, or not, since the first compilation
     for name, count in (("images", 5), ("validation", 2)):
         (folder / name).mkdir()
         for i, image in enumerate(photo(48, 40, n=count)):
@@ -71,6 +73,7 @@ def files(tmp_path_factory):
     yield folder
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +427,7 @@ def test_a_recipe_file_with_values(tmp_path):
         ("prior = []", "r.py: prior must be a function of the weights"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_values_that_do_not_fit(tmp_path, line, words):
     (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
     with pytest.raises(ValueError, match=words) as error:

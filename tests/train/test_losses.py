@@ -1,6 +1,7 @@
 """Losses against their formulas, and which iterates count."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_value_and_gradient_equal_pytorch(name, reference):
     x = torch.tensor(X[0], requires_grad=True)
     expected = reference(x, torch.tensor(TARGET))
     expected.backward()
-    value, grad = jax.value_and_grad(lambda x: loss(x, TARGET).mean())(X[0])
+    value, grad = jax.value_and_grad(lambda x: loss(x, jnp.asarray(TARGET)).mean())(X[0])
     np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
     np.testing.assert_allclose(grad, x.grad, rtol=1e-4, atol=1e-8)
 
@@ -70,8 +71,9 @@ def test_truncated_weights(k1, iterations, expected):
 def test_iterates_loss_is_the_weighted_sum():
     each = [np.abs(x - TARGET).mean() for x in X]
     weights = np.float32([0.25, 1.0])
-    value = losses.iterates_loss(X, TARGET, weights)
+    x, target = jnp.asarray(X), jnp.asarray(TARGET)
+    value = losses.iterates_loss(x, target, weights)
     np.testing.assert_allclose(value, weights @ each, rtol=1e-6)
     np.testing.assert_allclose(
-        losses.iterates_loss(X, TARGET, np.float32([0, 1])), each[1], rtol=1e-6
+        losses.iterates_loss(x, target, np.float32([0, 1])), each[1], rtol=1e-6
     )

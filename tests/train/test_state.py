@@ -158,6 +158,7 @@ def test_ours_fit(optimizer):
         ({"loss": "l1"}, "loss must be a function of images and targets, not 'l1'"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_values_of_another_kind_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
         Recipe(**{"config": BASE, **values})
