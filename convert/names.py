@@ -187,8 +187,16 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Parameters, or a gradient with respect to them, in official names, layouts and order.
 
     The inverse of `from_torch(...).params`; the blocks appear twice, as in the official files.
+
+    Raises:
+        ValueError: the network has a noise input, for which the official one has no place.
     """
     flat = flatten(params)
+    if flat["network.encoder.v"].shape[2] != flat["network.decoder.v"].shape[3]:
+        raise ValueError(
+            "these weights have a noise input (noise_input), which the official PyTorch network "
+            "lacks: they cannot be written in its format"
+        )
     depth = sum(name.endswith(".slopes_1") for name in flat)
     return {
         official: np.ascontiguousarray(_to_official(ours, _numpy(flat[ours])))

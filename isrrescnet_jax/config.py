@@ -26,6 +26,9 @@ class ModelConfig:
             official implementation with their defects, or "exact" (see `operators`).
         step: length of the gradient step on the data term, z = v - step * gradient(v, y). 1 in the
             reference; as |D^T D| is about 1 / scale^2, up to 2 scale^2 converges without a prior.
+        noise_input: the encoder sees the noise level as well, in grey levels, as one more channel
+            of the same value everywhere (Zhang, Zuo & Zhang, "FFDNet", IEEE TIP 2018). The official
+            network knows it only by the radius of the projection.
     """
 
     channels: int = 3
@@ -36,6 +39,7 @@ class ModelConfig:
     scale: int | None = None
     physics: Literal["reference", "exact"] = "reference"
     step: float = 1.0
+    noise_input: bool = False
 
     def __post_init__(self):
         if self.channels not in (1, 3):
@@ -49,6 +53,8 @@ class ModelConfig:
             raise ValueError(f"physics must be {' or '.join(PHYSICS)}, not {self.physics!r}")
         if not (isinstance(self.step, int | float) and 0 < self.step < math.inf):
             raise ValueError(f"step must be a positive number, not {self.step!r}")
+        if not isinstance(self.noise_input, bool):
+            raise ValueError(f"noise_input must be true or false, not {self.noise_input!r}")
 
     @property
     def halo(self) -> int:

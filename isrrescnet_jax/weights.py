@@ -70,13 +70,29 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         }
 
     shapes: dict[str, tuple[int, ...]] = {"alpha": (config.iterations,), "w": (config.iterations,)}
-    shapes |= conv("encoder", 5, c, f)
+    shapes |= conv("encoder", 5, c + config.noise_input, f)
     shapes |= {"network.slopes": (2 * f,)} | conv("compress", 1, 2 * f, f)
     for i in range(config.depth):
         for j in (1, 2):
             shapes |= {f"network.block_{i}.slopes_{j}": (f,)} | conv(f"block_{i}.conv_{j}", 3, f, f)
     # The official decoder is a transposed convolution, normalised per *input* channel.
     return shapes | conv("decoder", 5, f, c, lengths=f)
+
+
+def with_noise_input(weights: Weights) -> Weights:
+    """Weights that compute the same as a network with `noise_input`, to be trained from there on.
+
+    The directions v of the encoder, (5, 5, c, f), get zeros for the noise level: (5, 5, c + 1, f).
+    So |v| and with it the kernel g v / |v| stay. Weights that have the input come back as they are.
+    """
+    if weights.config.noise_input:
+        return weights
+    network = weights.params["network"]
+    v = network["encoder"]["v"]
+    v = v.__array_namespace__().pad(v, ((0, 0), (0, 0), (0, 1), (0, 0)))
+    network = network | {"encoder": network["encoder"] | {"v": v}}
+    config = dataclasses.replace(weights.config, noise_input=True)
+    return Weights(weights.params | {"network": network}, config)
 
 
 def check_params(params: dict[str, Any], config: ModelConfig) -> None:

@@ -28,6 +28,7 @@ class Info:
             print(
                 f"weights {name}: depth {config.depth}, {config.feedback_steps} feedback steps, "
                 f"{config.iterations} iterations, {config.physics} physics, "
+                f"{'noise input, ' if config.noise_input else ''}"
                 f"{path.stat().st_size / 1e6:.1f} MB"
             )
             for key, value in metadata.items():

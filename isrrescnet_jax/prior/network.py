@@ -1,6 +1,6 @@
 """The learned prior: a small recurrent residual network and the projection behind it.
 
-    N(z; sigma, alpha) = project(residual(z), sigma, alpha)
+    N(z; sigma, alpha) = project(residual(z, sigma), sigma, alpha)
 
 `residual` is local (it sees `config.halo` pixels around each output pixel) and can be run tile by
 tile; `project` needs one norm over the whole image.
@@ -124,7 +124,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """z -> r, the residual before the projection: encoder, recurrent blocks, decoder.
+    """(z, sigma) -> r, the residual before the projection: encoder, recurrent blocks, decoder.
 
     Attributes:
         config: static shape of the network.
@@ -167,9 +167,29 @@ class ResidualNetwork(nn.Module):
 
         return lax.scan(step, h, np.eye(len(others), dtype=np.float32))[0]
 
-    def __call__(self, z: Float[Array, "n h w c"], size: Size = None) -> Float[Array, "n h w c"]:
-        """r(z); of the image of `size` in z, see `conv3x3_reflect_window`, where that is given."""
-        h = self.encoder(z, size).astype(self.dtype or z.dtype)
+    def __call__(
+        self,
+        z: Float[Array, "n h w c"],
+        size: Size = None,
+        sigma: Float[Array, " n"] | None = None,
+    ) -> Float[Array, "n h w c"]:
+        """r(z, sigma), or r(z) of a network without `config.noise_input`, which ignores sigma.
+
+        Args:
+            size: of the image in z, see `conv3x3_reflect_window`, where it fills only a part.
+            sigma: noise level of each image, in grey levels.
+
+        Raises:
+            ValueError: the network has a noise input, and sigma is not given.
+        """
+        x = z
+        if self.config.noise_input:
+            if sigma is None:
+                raise ValueError("this network has a noise input: give sigma")
+            # Everywhere, so that the reflected border of an image in a window has it too.
+            level = jnp.broadcast_to(sigma[:, None, None, None], (*z.shape[:3], 1))
+            x = jnp.concatenate([z, level.astype(z.dtype)], axis=-1)
+        h = self.encoder(x, size).astype(self.dtype or z.dtype)
         if self.is_initializing():
             h = self.feedback(h)
         else:
@@ -216,16 +236,18 @@ class LearnedPrior:
         """Fuse the weight normalisation of `weights`."""
         return cls(fuse(weights.params["network"]), weights.config, dtype, precision)
 
-    def residual(self, z: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """r(z), before the projection."""
+    def residual(
+        self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"] | None = None
+    ) -> Float[Array, "n h w c"]:
+        """r(z, sigma), before the projection; sigma matters, and is needed, with `noise_input`."""
         network = ResidualNetwork(self.config, self.dtype, self.precision)
-        return network.apply({"params": self.kernels}, z)
+        return network.apply({"params": self.kernels}, z, sigma=sigma)
 
     def __call__(
         self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]
     ) -> Float[Array, "n h w c"]:
-        """N(z; sigma, alpha) = project(residual(z), sigma, alpha)."""
-        return project(self.residual(z), sigma, alpha)
+        """N(z; sigma, alpha) = project(residual(z, sigma), sigma, alpha)."""
+        return project(self.residual(z, sigma), sigma, alpha)
 
 
 def init_weights(config: ModelConfig, key: jax.Array) -> Weights:

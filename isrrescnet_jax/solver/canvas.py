@@ -44,7 +44,8 @@ def iterate(
             which starts from the initial image and not from `carry`.
     """
     x, previous = lax.cond(numbers["first"], lambda: (operator.initial(y),) * 2, lambda: carry)
-    z, r = propose(operator, windows.residual, x, previous, y, numbers["w"], numbers["step"])
+    residual = functools.partial(windows.residual, sigma=sigma)
+    z, r = propose(operator, residual, x, previous, y, numbers["w"], numbers["step"])
     squared = jnp.sum(jnp.sum(jnp.square(r), (2, 3)), 1)
     return accept(z, r, shrinkage(squared, numbers["size"], sigma, numbers["alpha"])), x
 

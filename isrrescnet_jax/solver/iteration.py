@@ -1,7 +1,7 @@
 """The iteration: two local parts, and one number of the whole image between them.
 
     v   = x + exp(w) (x - previous)
-    z   = v - step gradient(v, y),    r = N(z)                     propose
+    z   = v - step gradient(v, y),    r = N(z, sigma)              propose
     mu  = min(1, e / |r|)                                          shrinkage (`prior.projection`)
     new = clip(z - mu r, 0, 255)                                   accept
 
@@ -33,7 +33,7 @@ def propose(
 
     Args:
         operator: offers `gradient(v, y)`.
-        residual: z -> r, before the projection.
+        residual: z -> r, before the projection, at the noise level of the observation.
         x, previous: the last two iterates.
         y: the observation.
         w: log momentum.

@@ -23,7 +23,7 @@ def footprint(config: ModelConfig, side: int, dtype: Any = None, pixels: int = 0
     of a program, `IMAGES` images of `pixels` pixels.
     """
     features = 2 if jnp.dtype(dtype or jnp.float32) == jnp.bfloat16 else 4
-    window = side**2 * (5 * features * config.features + 8 * config.channels)
+    window = side**2 * (5 * features * config.features + 8 * (config.channels + config.noise_input))
     return window + 4 * IMAGES * config.channels * pixels
 
 

@@ -6,6 +6,7 @@ what the whole image would; the shrinkage is one number of all bands. The result
 """
 
 import dataclasses
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,13 +36,13 @@ def propose(
     x: Float[Array, "1 H W c"],
     previous: Float[Array, "1 H W c"],
     y: Float[Array, "1 h w c"],
+    sigma: Float[Array, " 1"],
     numbers: dict[str, Array],
     own: tuple[Int[Array, ""], Int[Array, ""]],
 ) -> tuple[Array, Array, Array]:
     """`iteration.propose` on a band, and |r|^2 over its own rows, `own[0]` up to `own[1]`."""
-    z, r = iteration.propose(
-        operator, windows.residual, x, previous, y, numbers["w"], numbers["step"]
-    )
+    residual = functools.partial(windows.residual, sigma=sigma)
+    z, r = iteration.propose(operator, residual, x, previous, y, numbers["w"], numbers["step"])
     row = jnp.arange(r.shape[1])
     squared = jnp.where((row >= own[0]) & (row < own[1]), jnp.sum(jnp.square(r), (0, 2, 3)), 0)
     return z, r, jnp.sum(squared)
@@ -184,6 +185,7 @@ class Stream:
                     x[None, band.read(s)],
                     previous[None, band.read(s)],
                     y[None, band.read()],
+                    sigma,
                     numbers,
                     (inner.start, inner.stop),
                 )

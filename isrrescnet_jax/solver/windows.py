@@ -145,8 +145,10 @@ class Windows:
             plan.side,
         )
 
-    def residual(self, z: Float[Array, "1 H W c"]) -> Float[Array, "1 H W c"]:
-        """r(z), zero outside of the image."""
+    def residual(
+        self, z: Float[Array, "1 H W c"], sigma: Float[Array, " 1"]
+    ) -> Float[Array, "1 H W c"]:
+        """r(z, sigma), zero outside of the image."""
         network = ResidualNetwork(self.config, self.dtype, "highest")
         side, (_, height, width, c) = self.side, z.shape
         # A window starts two pixels before its part, and ends at most so many behind the canvas.
@@ -158,7 +160,7 @@ class Windows:
         def one(i: Array, out: Array) -> Array:
             top, left, y, x = self.places[i]
             window = lax.dynamic_slice(padded, (0, top, left, 0), (1, side, side, c))
-            r = network.apply({"params": self.kernels}, window, self.part)
+            r = network.apply({"params": self.kernels}, window, self.part, sigma)
             own: Any = True
             for positions, start, length in zip(index, (y - top, x - left), self.tile, strict=True):
                 first = start + MARGIN

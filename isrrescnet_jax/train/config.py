@@ -30,8 +30,8 @@ class TrainConfig:
             `model.scale`, which the written weights name, must be one of them. Only `model.scale`
             if empty.
         init: weights to start from: a shipped name or a .safetensors file, of any scale, physics,
-            step, feedback steps and number of iterations (further ones start like the last); fresh
-            ones if None.
+            step, feedback steps and number of iterations (further ones start like the last), with
+            or without the noise input of a model that has it; fresh ones if None.
         seed: of fresh weights.
         steps: optimiser steps of the whole run.
         loss: l1 or charbonnier in grey levels, l2 in squared grey levels.

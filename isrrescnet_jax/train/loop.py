@@ -22,7 +22,7 @@ from ..physics.operators import Bicubic
 from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
 from ..upscaler import Upscaler
-from ..weights import Weights, load_weights, save_weights
+from ..weights import Weights, load_weights, save_weights, with_noise_input
 from . import parallel
 from .checkpoint import Checkpoints, as_dict
 from .config import Recipe, TrainConfig, as_recipe
@@ -173,7 +173,8 @@ def initial_weights(config: TrainConfig) -> Weights:
     """The weights `config.init`, made to fit `config.model`; fresh ones if it is None.
 
     Tensors are the same for any scale, physics, step and feedback steps. Iterations beyond theirs
-    start with their last (alpha, w), as in `reconstruct`.
+    start with their last (alpha, w), as in `reconstruct`, and a noise input that they lack with
+    zeros.
 
     Raises:
         ValueError: they are of another network.
@@ -181,10 +182,12 @@ def initial_weights(config: TrainConfig) -> Weights:
     if config.init is None:
         return fresh_weights(config)
     weights, model = load_weights(config.init), config.model
+    if model.noise_input:
+        weights = with_noise_input(weights)
     theirs, ours = dataclasses.asdict(weights.config), dataclasses.asdict(model)
     different = [
         f"{name} is {theirs[name]}, not {ours[name]}"
-        for name in ("channels", "features", "depth")
+        for name in ("channels", "features", "depth", "noise_input")
         if theirs[name] != ours[name]
     ]
     if different:

@@ -262,6 +262,15 @@ def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
     for name in ("alpha", "w"):  # the last one is repeated
         expected = [*start.params[name], *[start.params[name][-1]] * 2]
         np.testing.assert_array_equal(longer.params[name], expected)
+    noisy = dataclasses.replace(config.model, noise_input=True)
+    levels = loop.initial_weights(dataclasses.replace(tuned, model=noisy))
+    assert levels.config == noisy
+    expected = np.pad(start.params["network"]["encoder"]["v"], [(0, 0)] * 2 + [(0, 1), (0, 0)])
+    np.testing.assert_array_equal(levels.params["network"]["encoder"]["v"], expected)
+    save_weights(levels, tmp_path / "noisy.safetensors")
+    back = dataclasses.replace(tuned, init=str(tmp_path / "noisy.safetensors"))
+    with pytest.raises(ValueError, match="noise_input is True, not False"):
+        loop.initial_weights(back)
     with pytest.raises(ValueError, match="features is 8, not 4"):
         loop.initial_weights(
             dataclasses.replace(tuned, model=dataclasses.replace(config.model, features=4))
