@@ -5,8 +5,8 @@
 Exact physics, one iteration, the official network in bfloat16, Muon. Everything is fitted into
 `--seconds`, from the reading of the photographs to the last weights: each phase has a share of what
 is left after the first compilation, and its learning rate follows the clock, so that the command
-does the best it can on any machine. Weights are written whole every half a minute and at the end of
-each phase, so that a run that is cut off leaves what it had. On a laptop, to see that all is well:
+does the best it can on any machine. Weights are written whole now and then and at the end of each
+phase, so that a run that is cut off leaves what it had. On a laptop, to see that all is well:
 
     JAX_PLATFORMS=cpu python -m experiments.minutes --data train/ --validation kodak/ \\
         --out runs/try --seconds 200 --batch 6 --side 24 --crop 48 --phases trunk x4
@@ -324,7 +324,7 @@ class Run:
             count += 1
             if len(waiting) > 4:  # or the host runs ahead of the clock
                 losses.append(float(waiting.popleft()))
-            if count % 50 == 0 and time.perf_counter() - written > 30:
+            if time.perf_counter() - written > max(30, self.options.seconds / 16):
                 self.write(name, state, "not finished")
                 self.score(name, state, f"step {count}, loss {np.mean(losses[-200:]):.3f}")
                 written = time.perf_counter()
