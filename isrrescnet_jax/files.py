@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and the folder for those that can be made again."""
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +10,49 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed onto it when the block succeeds, removed when not.
+    """A path to write to; what is there when the block succeeds takes the place of `path`.
 
-    Readers of `path` see the old file or the whole new one, never a part of either.
+    Readers of `path` see the old file or the whole new one, never a part of either. On Linux the
+    new one has no name until then (its path, which lacks the suffix, is that of an open file), so
+    that a process that is killed leaves nothing behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _nameless(path) or _named(path) as temporary:
+        yield temporary
+
+
+def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
+    """`atomic_path` where the system knows files without a name, else None."""
+    try:
+        handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):  # another system, or a file system that cannot
+        return None
+
+    @contextlib.contextmanager
+    def block() -> Iterator[Path]:
+        file = f"/proc/self/fd/{handle}"
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            yield Path(file)
+            # With a folder given, which an absolute path ignores, Python follows the link in /proc.
+            link = functools.partial(os.link, file, src_dir_fd=folder)
+            try:
+                link(path)
+            except FileExistsError:
+                name = path.with_name(f".{path.name}-{os.getpid()}-{handle}")
+                link(name)
+                os.replace(name, path)
+        finally:
+            os.close(folder)
+            os.close(handle)
+
+    return block()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[Path]:
+    """`atomic_path` everywhere: a hidden file beside it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)

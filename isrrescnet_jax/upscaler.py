@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Num
 
+from .dihedral import VARIANTS, turn, turn_back
 from .physics.operators import Bicubic
 from .physics.sampling import imresize_taps
 from .solver.canvas import Canvas
@@ -91,13 +92,8 @@ class Upscaler:
         """One plane; with `ensemble` the mean over the dihedral group."""
         if not self.ensemble:
             return self._run(plane)
-        total = 0.0
-        for transposed in (False, True):
-            x = plane.swapaxes(0, 1) if transposed else plane
-            for flip in (np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]):
-                image = self._run(x[flip])[flip]
-                total = total + (image.swapaxes(0, 1) if transposed else image)
-        return total / np.float32(8)
+        images = (turn_back(self._run(turn(plane, variant)), variant) for variant in VARIANTS)
+        return sum(images) / np.float32(len(VARIANTS))
 
     def __call__(self, color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.

@@ -180,4 +180,4 @@ def save_weights(
     header = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(weights.config))}
     flat = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
     with atomic_path(path) as temporary:
-        safetensors.numpy.save_file(flat, temporary, (metadata or {}) | header)
+        temporary.write_bytes(safetensors.numpy.save(flat, (metadata or {}) | header))

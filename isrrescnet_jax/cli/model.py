@@ -76,6 +76,7 @@ class Model:
             tile=None if self.tile == "none" else self.tile,
             max_memory=_bytes(self.max_memory),
             device=device,
+            progress=True,
         )
 
 

@@ -292,18 +292,19 @@ def _write_tiff(path: Path, pixels: Shaped[np.ndarray, "h w c"], icc: bytes | No
 
     if pixels.shape[-1] == 2 and pixels.dtype == np.uint16:
         pixels = pixels[..., [0, 0, 0, 1]]
-    tifffile.imwrite(
-        path,
-        pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels,
-        photometric="rgb" if pixels.shape[-1] > 2 else "minisblack",
-        planarconfig="contig",
-        extrasamples=["unassalpha"] if pixels.shape[-1] in (2, 4) else None,
-        compression="zlib",
-        predictor=True,
-        iccprofile=icc,
-        metadata=None,
-        software=False,
-    )
+    with open(path, "w+b") as file:
+        tifffile.imwrite(
+            file,
+            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels,
+            photometric="rgb" if pixels.shape[-1] > 2 else "minisblack",
+            planarconfig="contig",
+            extrasamples=["unassalpha"] if pixels.shape[-1] in (2, 4) else None,
+            compression="zlib",
+            predictor=True,
+            iccprofile=icc,
+            metadata=None,
+            software=False,
+        )
 
 
 def _write_png_16(path: Path, pixels: UInt16[np.ndarray, "h w c"], icc: bytes | None) -> None:

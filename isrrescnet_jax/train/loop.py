@@ -205,8 +205,7 @@ def read_validation(config: TrainConfig) -> dict[int, list[Pair]]:
         return {}
     pairs: dict[int, list[Pair]] = {scale: [] for scale in sorted(set(config.all_scales))}
     for path in images.find([config.validation])[jax.process_index() :: jax.process_count()]:
-        image = np.atleast_3d(images.to_uint8(images.read(path).color))
-        image = np.broadcast_to(image, (*image.shape[:2], 3))
+        image = images.read_rgb(path)
         for scale, of_scale in pairs.items():
             hr = modcrop(image, scale)
             of_scale.append({"lr": degrade(hr, scale), "hr": hr})
@@ -241,7 +240,7 @@ def show(
             if i < SAMPLES:
                 report.image(step, f"{name}/{i}", beside(pair["lr"], sr, pair["hr"]))
             if measured:
-                scores[scale].append(psnr_y(sr, pair["hr"], crop=scale))
+                scores[scale].append(metrics.luma_psnr(sr, pair["hr"], crop=scale))
     if recipe.config.validation is None:
         return None
     means = {s: parallel.mean_over_processes(sum(x), len(x)) for s, x in scores.items()}
@@ -265,11 +264,6 @@ def upscaler(recipe: Recipe, weights: Weights, scale: int) -> Callable[[np.ndarr
         return reconstruct(weights, lr[None], operator=operator, prior=prior).image[0]
 
     return lambda lr: np.asarray(run(weights, np.asarray(lr, np.float32)))
-
-
-def psnr_y(a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "h w 3"], crop: int) -> float:
-    """PSNR on Y, in dB."""
-    return metrics.psnr(metrics.luma(a), metrics.luma(b), crop)
 
 
 def beside(
