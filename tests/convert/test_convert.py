@@ -530,10 +530,20 @@ def test_impossible_options(tmp_path, capsys, option, value, message):
 def test_without_pytorch(tmp_path, capsys, monkeypatch, suffixes):
     torch.save(random_state(), tmp_path / "w.pth")
     isr.save_weights(from_torch(random_state()), tmp_path / "w.safetensors")
-    monkeypatch.setitem(sys.modules, "torch", None)
+    # Not None in its place: what finds the name in `sys.modules` takes it for imported.
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [WithoutTorch(), *sys.meta_path])
     source, target = tmp_path / f"w{suffixes[0]}", tmp_path / f"new{suffixes[1]}"
     err = refused(capsys, tmp_path, source, target)
     assert "PyTorch is not installed" in err and "pip install" in err
+
+
+class WithoutTorch:
+    """Finds no PyTorch, and ends the search for it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
 
 
 def test_importing_convert_does_not_import_pytorch():
