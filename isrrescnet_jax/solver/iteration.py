@@ -12,16 +12,17 @@ images, `canvas` on images of all sizes in one program, `stream` on bands of row
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
+
+from ..protocols import Operator
 
 Image = Float[Array, "n H W c"]
 
 
 def propose(
-    operator: Any,
+    operator: Operator,
     residual: Callable[[Array], Array],
     x: Image,
     previous: Image,

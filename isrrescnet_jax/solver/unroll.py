@@ -1,7 +1,6 @@
 """`reconstruct`: the iterations of `iteration`, unrolled, and differentiable in every way."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
 from ..prior.network import LearnedPrior
+from ..protocols import Backward, Operator, Prior
 from ..weights import Weights
 from .backward import Full
 from .iteration import accept, propose
@@ -37,15 +37,15 @@ class Solution:
 
 def unroll(
     y: Float[Array, "n h w c"],
-    operator: Any,
-    prior: Callable[[Array, Array, Array], Array],
+    operator: Operator,
+    prior: Prior,
     *,
     alpha: Float[Array, " K"],
     w: Float[Array, " K"],
     sigma: Float[Array, " n"],
     step: float | Float[Array, ""] = 1.0,
     trace: bool = False,
-    backward: Any = Full(),  # noqa: B008 (frozen)
+    backward: Backward = Full(),  # noqa: B008 (frozen)
 ) -> Solution:
     """Run the iterations with any operator and any prior.
 
@@ -91,12 +91,12 @@ def reconstruct(
     weights: Weights,
     lr: Float[Array, "n h w c"],
     *,
-    operator: Any = None,
+    operator: Operator | None = None,
     noise: Literal["estimate"] | Float[ArrayLike, "#n"] = "estimate",
     iterations: int | None = None,
     trace: bool = False,
-    backward: Any = Full(),  # noqa: B008 (frozen)
-    prior: Callable[[Array, Array, Array], Array] | None = None,
+    backward: Backward = Full(),  # noqa: B008 (frozen)
+    prior: Prior | None = None,
     dtype: Any = None,
     precision: Any = "highest",
 ) -> Solution:
