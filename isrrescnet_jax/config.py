@@ -14,6 +14,13 @@ class ModelConfig:
 
     The defaults are the official network (Umer et al., 2020, section III).
 
+    >>> import isrrescnet_jax as isr
+    >>> isr.ModelConfig(scale=4).halo
+    44
+    >>> isr.ModelConfig(channels=2)
+    Traceback (most recent call last):
+    ValueError: channels must be 1 or 3, not 2
+
     Attributes:
         channels: image channels, 3 (RGB) or 1 (grey).
         features: feature channels of the learned prior.

@@ -33,6 +33,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import SCALES, ModelConfig
+from ..representation import in_one_line
 from . import sampling
 
 Image = Float[Array, "n h w c"]
@@ -143,6 +144,8 @@ class Placed:
     rows: Axis
     columns: Axis
 
+    __repr__ = in_one_line
+
     @property
     def scale(self) -> int:
         """s."""
@@ -193,6 +196,15 @@ class Bicubic(_Operator):
     0.250, 0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112,
     0.0628 with replicated ones.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Bicubic(2, reference=False)
+    >>> x = jnp.full((1, 8, 12, 3), 100.0)
+    >>> y = operator.forward(x)
+    >>> y.shape, operator.initial(y).shape
+    ((1, 4, 6, 3), (1, 8, 12, 3))
+    >>> bool(jnp.abs(operator.gradient(x, y)).max() < 1e-3)
+    True
+
     Attributes:
         border: how the exact D continues an image beyond its edge: "symmetric" mirrors it, edge
             pixel included, as MATLAB does; "replicate" repeats the edge pixel, as the usual copies
@@ -235,6 +247,11 @@ class Bilinear(_Operator):
     reference=True: the sampler of the initial image (see `sampling.bilinear_taps`), both ways.
     reference=False: D samples at the centres of the low-resolution pixels, s i + (s - 1) / 2,
     without antialiasing.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Bilinear(2, reference=False).forward(x).ravel()
+    Array([0.5, 2.5, 4.5, 6.5], dtype=float32)
     """
 
     def axis(self, n: int, real: str) -> Axis:
@@ -262,6 +279,13 @@ class Blur(_Operator):
     padding, cropped to the image, hence shifted by k // 2 pixels. reference=False: the kernel's
     window is centred on the low-resolution pixel (to half a pixel), edge pixels are repeated.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Blur(2, jnp.full((4, 4), 1 / 16), reference=False)
+    >>> operator
+    Blur(scale=2, reference=False, kernel=f32[4,4])
+    >>> operator.forward(jnp.ones((1, 8, 8, 3))).shape
+    (1, 4, 4, 3)
+
     Attributes:
         kernel: (k, k) for all channels, or (c, k, k), one for each.
 
@@ -270,6 +294,8 @@ class Blur(_Operator):
     """
 
     kernel: Float[Array, "*c k k"]
+
+    __repr__ = in_one_line
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -335,6 +361,11 @@ class Decimation(_Operator):
 
     The gradient, v - y there and zero elsewhere, is the true one; only the initial image differs
     between reference=True and reference=False.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Decimation(2, reference=False).forward(x).ravel()
+    Array([1., 3., 5., 7.], dtype=float32)
     """
 
     def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:

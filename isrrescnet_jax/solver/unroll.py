@@ -12,6 +12,7 @@ from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
 from ..prior.network import LearnedPrior
 from ..protocols import Backward, Operator, Prior
+from ..representation import in_one_line
 from ..weights import Weights
 from .backward import Full
 from .iteration import accept, propose
@@ -21,6 +22,11 @@ from .iteration import accept, propose
 @dataclasses.dataclass(frozen=True)
 class Solution:
     """What the iterations found; a pytree.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.zeros((1, 8, 8, 3))
+    >>> isr.Solution(image=x, iterates=None, initial=x, sigma=jnp.ones(1))
+    Solution(image=f32[1,8,8,3], iterates=None, initial=f32[1,8,8,3], sigma=f32[1])
 
     Attributes:
         image: the last iterate, in [0, 255].
@@ -33,6 +39,8 @@ class Solution:
     iterates: Float[Array, "K n H W c"] | None
     initial: Float[Array, "n H W c"]
     sigma: Float[Array, " n"]
+
+    __repr__ = in_one_line
 
 
 def unroll(
@@ -49,6 +57,21 @@ def unroll(
 ) -> Solution:
     """Run the iterations with any operator and any prior.
 
+        v_k     = x_k + exp(w_k) (x_k - x_(k-1))
+        z_k     = v_k - step operator.gradient(v_k, y)
+        x_(k+1) = clip(z_k - prior(z_k, sigma, alpha_k), 0, 255)
+
+    Without a prior and with no momentum, iterative back projection (Irani & Peleg, 1991):
+
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> y = jax.random.uniform(jax.random.key(0), (1, 5, 6, 3), minval=100, maxval=150)
+    >>> operator = isr.Bicubic(2, reference=False)
+    >>> none = jax.tree_util.Partial(lambda z, sigma, alpha: jnp.zeros_like(z))
+    >>> options = {"alpha": jnp.zeros(9), "w": jnp.full(9, -jnp.inf), "sigma": jnp.ones(1)}
+    >>> image = isr.unroll(y, operator, none, step=4.0, **options).image
+    >>> bool(jnp.abs(operator.forward(image) - y).mean() < 0.1)
+    True
+
     Args:
         y: low-resolution images, in [0, 255].
         operator: offers `initial(y)` and `gradient(v, y)`; a pytree (see `operators`).
@@ -60,6 +83,9 @@ def unroll(
         step: length of the gradient step; below 2 / |D^T D| the iterations converge without prior.
         trace: keep every iterate.
         backward: how gradients flow (see `backward`).
+
+    Returns:
+        Images `scale` times as high and wide as y, in [0, 255].
     """
     initial = operator.initial(y)
 
@@ -101,6 +127,18 @@ def reconstruct(
     precision: Any = "highest",
 ) -> Solution:
     """Super-resolve a batch of images; works under `jit`, `grad` and `vmap`.
+
+    The iterations of `unroll`, with the operator, prior and schedule of the weights (Umer, Foresti
+    & Micheloni, "Deep Iterative Residual Convolutional Network for Single Image Super-Resolution",
+    ICPR 2020).
+
+    >>> import jax, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> lr = jax.random.uniform(jax.random.key(1), (1, 8, 9, 3), maxval=255)
+    >>> isr.reconstruct(weights, lr, trace=True)  # doctest: +NORMALIZE_WHITESPACE
+    Solution(image=f32[1,16,18,3], iterates=f32[2,1,16,18,3], initial=f32[1,16,18,3],
+             sigma=f32[1])
 
     Args:
         weights: a pytree, so gradients may be taken with respect to it.
