@@ -156,9 +156,9 @@ def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[st
         raise ValueError(f"{path} is not an ISRResCNet weights file (metadata lacks {FORMAT!r})")
     try:
         config = ModelConfig(**json.loads(metadata["config"]))
+        check_params(flat, config)  # before it is a tree: names may contradict each other
         params = unflatten(flat)
-        check_params(params, config)
-    except (LookupError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     extra = {k: v for k, v in metadata.items() if k not in ("format", "config")}
     return Weights(params, config), extra
