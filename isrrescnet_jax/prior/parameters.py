@@ -22,7 +22,7 @@ def fuse(network: dict[str, Any]) -> dict[str, Any]:
 
     NumPy arrays give NumPy arrays. (Salimans & Kingma, "Weight normalization", NeurIPS 2016.)
     """
-    flat = flatten_dict(network)
+    flat: dict[Any, Any] = flatten_dict(network)
     fused = {path: value for path, value in flat.items() if path[-1] not in ("v", "g")}
     for path, v in flat.items():
         *layer, name = path

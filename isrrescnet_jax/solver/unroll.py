@@ -170,7 +170,7 @@ def reconstruct(
         if weights.config.scale is None:
             raise ValueError("these weights name no scale: give operator=Bicubic(scale)")
         operator = Bicubic(weights.config.scale)
-    operator = for_weights(operator, weights.config)
+    physics: Operator = for_weights(operator, weights.config)
     if isinstance(noise, str):
         if noise != "estimate":
             raise ValueError(f"noise must be 'estimate' or a number, not {noise!r}")
@@ -180,4 +180,4 @@ def reconstruct(
     prior = LearnedPrior.from_weights(weights, dtype, precision) if prior is None else prior
     alpha, w = schedule(weights, iterations)
     options = {"sigma": sigma, "step": weights.config.step, "trace": trace, "backward": backward}
-    return unroll(lr, operator, prior, alpha=alpha, w=w, **options)
+    return unroll(lr, physics, prior, alpha=alpha, w=w, **options)
