@@ -33,6 +33,9 @@ class ModelConfig:
             official implementation with their defects, or "exact" (see `operators`).
         step: length of the gradient step on the data term, z = v - step * gradient(v, y). 1 in the
             reference; as |D^T D| is about 1 / scale^2, up to 2 scale^2 converges without a prior.
+
+    Raises:
+        ValueError: a count below 1, a step that is not positive, or a value of no name.
     """
 
     channels: int = 3

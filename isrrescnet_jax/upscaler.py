@@ -45,6 +45,9 @@ class Upscaler:
         max_memory: bytes that a picture may take; by default, what is free.
         device: JAX's default device if None.
         progress: show a bar for images that go in bands, where the output is a terminal.
+
+    Raises:
+        ValueError: neither weights nor operator name a scale, they disagree, or `tile` is below 1.
     """
 
     weights: Weights

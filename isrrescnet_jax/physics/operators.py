@@ -191,10 +191,11 @@ class Bicubic(_Operator):
     """Bicubic reduction, the degradation of the benchmarks and the default.
 
     reference=True: D takes every s-th pixel and U is the interpolation with swapped fractions of
-    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded,
-    with which the low-resolution images of the benchmarks were made. By power iteration |D^T D| is
-    0.250, 0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112,
-    0.0628 with replicated ones.
+    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded
+    (the cubic kernel of Keys, IEEE Transactions on ASSP 29(6), 1981, stretched by s), with which
+    the low-resolution images of the benchmarks were made. By power iteration |D^T D| is 0.250,
+    0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112, 0.0628
+    with replicated ones.
 
     >>> import jax.numpy as jnp, isrrescnet_jax as isr
     >>> operator = isr.Bicubic(2, reference=False)
@@ -206,9 +207,14 @@ class Bicubic(_Operator):
     True
 
     Attributes:
+        scale: s, one of 2, 3, 4.
         border: how the exact D continues an image beyond its edge: "symmetric" mirrors it, edge
             pixel included, as MATLAB does; "replicate" repeats the edge pixel, as the usual copies
             of the benchmarks have it. Without effect on the reference's.
+        reference: True or False; None for that of the weights.
+
+    Raises:
+        ValueError: another scale or border; on use by itself, `reference` is None.
     """
 
     border: Literal["symmetric", "replicate"] = dataclasses.field(
