@@ -1,7 +1,7 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
 An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` can take its place in `solver.unroll`:
+`gradient` (`protocols.Operator`) can take its place in `solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations

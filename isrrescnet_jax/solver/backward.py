@@ -1,6 +1,6 @@
 """How gradients flow through the iterations: a choice of the caller, not a fork of the solver.
 
-An object given as `backward=` has one method,
+An object given as `backward=` (`protocols.Backward`) has one method,
 
     run(step, context, carry, xs) -> (carry, outputs)
 
