@@ -24,6 +24,13 @@ class Upscaler:
     Pictures of all sizes share a few compiled programs (see `solver.canvas`), and those larger than
     memory go in bands of rows (`solver.stream`). Values are in [0, 255] throughout.
 
+    >>> import jax, numpy as np, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> upscaler = isr.Upscaler(weights)
+    >>> [upscaler(np.zeros(shape, np.float32)).shape for shape in [(8, 9, 3), (10, 8, 1)]]
+    [(16, 18, 3), (20, 16, 1)]
+
     Attributes:
         weights: what to run.
         scale: the factor; that of the weights by default. The network works at high resolution
@@ -39,6 +46,9 @@ class Upscaler:
         max_memory: bytes that a picture may take; by default, what is free.
         device: JAX's default device if None.
         progress: show a bar for images that go in bands, where the output is a terminal.
+
+    Raises:
+        ValueError: neither weights nor operator name a scale, they disagree, or `tile` is below 1.
     """
 
     weights: Weights
@@ -131,6 +141,14 @@ def upscale(
     operator: Any = None,
 ) -> Num[np.ndarray, "H W *c"]:
     """Upscale one picture.
+
+    >>> import jax, numpy as np, isrrescnet_jax as isr
+    >>> image = np.zeros((8, 9, 4), np.uint8)  # with an alpha channel
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> picture = isr.upscale(image, weights=weights)
+    >>> picture.shape, picture.dtype  # with the shipped weights: isr.upscale(image, scale=4)
+    ((16, 18, 4), dtype('uint8'))
 
     Args:
         image: (h, w), (h, w, 1), (h, w, 3), or with an alpha channel (h, w, 2), (h, w, 4); uint8,

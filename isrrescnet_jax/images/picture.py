@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
+from ..representation import in_one_line
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
@@ -22,6 +24,8 @@ class Picture:
     alpha: Float[np.ndarray, "h w"] | None = None
     bits: Literal[8, 16] = 8
     icc: bytes | None = None
+
+    __repr__ = in_one_line
 
 
 def to_uint8(x: Num[Any, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -50,6 +50,14 @@ def noise_level(y: Float[Array, "n h w c"]) -> Float[Array, " n"]:
     median of an even count (Donoho & Johnstone, Biometrika 81(3), 1994). No gradient flows through
     it. Sides under 8 pixels, where the reference fails, are reflected as often as needed; an image
     that is one pixel high or wide has no detail and gives 0.
+
+    >>> import jax, isrrescnet_jax as isr
+    >>> noise = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    >>> isr.noise_level(100 + 5 * noise).round()
+    Array([5., 5.], dtype=float32)
+
+    Args:
+        y: images; NumPy arrays are computed on the host and give one.
     """
     xp = y.__array_namespace__()
     if xp is not np:

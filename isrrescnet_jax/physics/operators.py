@@ -1,7 +1,7 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
 An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` can take its place in `solver.unroll`:
+`gradient` (`protocols.Operator`) can take its place in `solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations
@@ -33,6 +33,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import SCALES, ModelConfig
+from ..representation import in_one_line
 from . import sampling
 
 Image = Float[Array, "n h w c"]
@@ -143,6 +144,8 @@ class Placed:
     rows: Axis
     columns: Axis
 
+    __repr__ = in_one_line
+
     @property
     def scale(self) -> int:
         """s."""
@@ -188,15 +191,30 @@ class Bicubic(_Operator):
     """Bicubic reduction, the degradation of the benchmarks and the default.
 
     reference=True: D takes every s-th pixel and U is the interpolation with swapped fractions of
-    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded,
-    with which the low-resolution images of the benchmarks were made. By power iteration |D^T D| is
-    0.250, 0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112,
-    0.0628 with replicated ones.
+    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded
+    (the cubic kernel of Keys, IEEE Transactions on ASSP 29(6), 1981, stretched by s), with which
+    the low-resolution images of the benchmarks were made. By power iteration |D^T D| is 0.250,
+    0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112, 0.0628
+    with replicated ones.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Bicubic(2, reference=False)
+    >>> x = jnp.full((1, 8, 12, 3), 100.0)
+    >>> y = operator.forward(x)
+    >>> y.shape, operator.initial(y).shape
+    ((1, 4, 6, 3), (1, 8, 12, 3))
+    >>> bool(jnp.abs(operator.gradient(x, y)).max() < 1e-3)
+    True
 
     Attributes:
+        scale: s, one of 2, 3, 4.
         border: how the exact D continues an image beyond its edge: "symmetric" mirrors it, edge
             pixel included, as MATLAB does; "replicate" repeats the edge pixel, as the usual copies
             of the benchmarks have it. Without effect on the reference's.
+        reference: True or False; None for that of the weights.
+
+    Raises:
+        ValueError: another scale or border; on use by itself, `reference` is None.
     """
 
     border: Literal["symmetric", "replicate"] = dataclasses.field(
@@ -235,6 +253,11 @@ class Bilinear(_Operator):
     reference=True: the sampler of the initial image (see `sampling.bilinear_taps`), both ways.
     reference=False: D samples at the centres of the low-resolution pixels, s i + (s - 1) / 2,
     without antialiasing.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Bilinear(2, reference=False).forward(x).ravel()
+    Array([0.5, 2.5, 4.5, 6.5], dtype=float32)
     """
 
     def axis(self, n: int, real: str) -> Axis:
@@ -262,6 +285,13 @@ class Blur(_Operator):
     padding, cropped to the image, hence shifted by k // 2 pixels. reference=False: the kernel's
     window is centred on the low-resolution pixel (to half a pixel), edge pixels are repeated.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Blur(2, jnp.full((4, 4), 1 / 16), reference=False)
+    >>> operator
+    Blur(scale=2, reference=False, kernel=f32[4,4])
+    >>> operator.forward(jnp.ones((1, 8, 8, 3))).shape
+    (1, 4, 4, 3)
+
     Attributes:
         kernel: (k, k) for all channels, or (c, k, k), one for each.
 
@@ -270,6 +300,8 @@ class Blur(_Operator):
     """
 
     kernel: Float[Array, "*c k k"]
+
+    __repr__ = in_one_line
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -335,6 +367,11 @@ class Decimation(_Operator):
 
     The gradient, v - y there and zero elsewhere, is the true one; only the initial image differs
     between reference=True and reference=False.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Decimation(2, reference=False).forward(x).ravel()
+    Array([1., 3., 5., 7.], dtype=float32)
     """
 
     def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:

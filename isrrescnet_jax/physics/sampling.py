@@ -17,6 +17,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int
 
+from ..representation import in_one_line
+
 # --- sparse matrices ------------------------------------------------------------------------------
 
 
@@ -39,6 +41,8 @@ class Taps:
     back_index: Int[Array | np.ndarray, "i b"]
     back_weight: Float[Array | np.ndarray, "i b"]
     rate: tuple[int, int] = dataclasses.field(default=(1, 1), metadata={"static": True})
+
+    __repr__ = in_one_line
 
     def __call__(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
         """Apply along `axis`."""

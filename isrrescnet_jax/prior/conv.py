@@ -120,11 +120,11 @@ def conv(
     Forward and reverse mode to any order, `vmap` over images and kernels, `jax.checkpoint` and
     `jax.export` work as with `lax.conv_general_dilated`.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
     >>> x, kernel = jnp.ones((1, 5, 6, 2)), jnp.ones((3, 3, 2, 4))
-    >>> conv(x, kernel).shape, conv(x, kernel, "VALID").shape
+    >>> isr.conv(x, kernel).shape, isr.conv(x, kernel, "VALID").shape
     ((1, 5, 6, 4), (1, 3, 4, 4))
-    >>> _, tangent = jax.jvp(lambda k: conv(x, k), (kernel,), (kernel,))
+    >>> _, tangent = jax.jvp(lambda k: isr.conv(x, k), (kernel,), (kernel,))
     >>> float(tangent[0, 2, 2, 0])
     18.0
 
@@ -159,8 +159,8 @@ class Conv(nn.Module):
     Inside `lax.scan` (each iteration of `unroll`), on a CPU, Flax's has gradients that are 35 times
     slower.
 
-    >>> import jax, jax.numpy as jnp
-    >>> layer = Conv(features=8, kernel_size=(3, 3))
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> layer = isr.Conv(features=8, kernel_size=(3, 3))
     >>> params = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     >>> layer.apply(params, jnp.ones((2, 6, 7, 3))).shape
     (2, 6, 7, 8)

@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import ModelConfig
+from ..representation import in_one_line
 from ..weights import Weights, expected_shapes, unflatten
 from .border import Size, conv3x3_reflect, conv3x3_reflect_window, inside, reflect_borders
 from .conv import conv
@@ -221,6 +222,12 @@ class ResidualNetwork(nn.Module):
 class LearnedPrior:
     """The official prior as a value for `unroll`: called with (z, sigma, alpha), returns N.
 
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, scale=2)
+    >>> prior = isr.LearnedPrior.from_weights(isr.init_weights(config, jax.random.key(0)))
+    >>> prior(jnp.ones((2, 8, 9, 3)), jnp.ones(2), jnp.zeros(())).shape
+    (2, 8, 9, 3)
+
     Attributes:
         kernels: fused parameters of `ResidualNetwork`.
         config, dtype, precision: as there.
@@ -230,6 +237,8 @@ class LearnedPrior:
     config: ModelConfig = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(default=None, metadata={"static": True})
     precision: Any = dataclasses.field(default="highest", metadata={"static": True})
+
+    __repr__ = in_one_line
 
     @classmethod
     def from_weights(cls, weights: Weights, dtype=None, precision="highest") -> "LearnedPrior":
@@ -255,7 +264,15 @@ def init_weights(config: ModelConfig, key: jax.Array) -> Weights:
 
         alpha = linspace(log 2, log 1, K),    w_k = log(k / (k + 3)), w_0 as w_1
 
-    The lengths g start as |v|, so that w = v.
+    The lengths g start as |v|, so that w = v. (He, Zhang, Ren & Sun, ICCV 2015.)
+
+    >>> import jax, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=3, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> weights
+    Weights(x2, K=3, reference, 981 parameters)
+    >>> jax.numpy.exp(weights.params["alpha"]).round(2)
+    Array([2.  , 1.41, 1.  ], dtype=float32)
     """
     return Weights(_init_params(config, key), config)
 

@@ -15,6 +15,11 @@ def shrinkage(
 
     Where e = 0 the result and its gradients are 0, also at r = 0, where the reference gives 0/0.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> squared = jnp.array([100.0, 1.0])  # one residual outside of its ball, one inside
+    >>> isr.shrinkage(squared, 5, sigma=jnp.array([1.0, 1.0]), alpha=jnp.log(3.0))
+    Array([0.6, 1. ], dtype=float32)
+
     Args:
         squared: |r|^2 of each image.
         size: numbers in an image, c h w; may be traced.
