@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Weights:
     config: ModelConfig = dataclasses.field(metadata={"static": True}, default=ModelConfig())
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, keys joined with dots."""
     flat = {}
     for key, value in tree.items():
@@ -96,7 +97,7 @@ def check_params(params: dict[str, Any], config: ModelConfig) -> None:
 
 def shipped_weights() -> dict[str, Path]:
     """The weights that lie in the package, by name: "x4" (one iteration), "x4_k10" (ten), ..."""
-    folder = Path(str(resources.files(__package__) / "assets"))
+    folder = Path(str(resources.files("isrrescnet_jax") / "assets"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 

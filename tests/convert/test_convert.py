@@ -192,6 +192,7 @@ def test_either_of_physics_and_step_may_be_missing():
         assert config.step == beside.get("step", 1.0) and type(config.step) is float
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_line_about_bad_physics_is_one():
     state = {"model_state_dict": random_state()}
     for beside in ({"physics": torch.ones(9, 9)}, {"physics": "a\nb"}, {"step": torch.ones(9, 9)}):

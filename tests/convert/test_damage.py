@@ -119,6 +119,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.usefixtures("unchecked")
 def test_damaged_checkpoints_are_refused(tmp_path, capsys, damage):
     damaged, message = DAMAGE[damage]
     path = tmp_path / "bad.pth"
