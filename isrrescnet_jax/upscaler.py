@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, Real
 
 from .dihedral import VARIANTS, turn, turn_back
 from .physics.operators import Bicubic
@@ -60,18 +60,20 @@ class Upscaler:
     ensemble: bool = False
     tile: int | Literal["auto"] | None = "auto"
     max_memory: int | None = None
-    device: jax.Device | None = None
+    device: jax.Device | None = None  # pyright: ignore[reportInvalidTypeForm]
     progress: bool = False
 
     def __post_init__(self):
-        if self.operator is None:
+        operator = self.operator
+        if operator is None:
             scale = self.scale or self.weights.config.scale
             if scale is None:
                 raise ValueError("these weights name no scale: give one")
-            object.__setattr__(self, "operator", Bicubic(scale))
-        if self.scale not in (None, self.operator.scale):
-            raise ValueError(f"scale {self.scale} and operator {self.operator} do not agree")
-        object.__setattr__(self, "scale", self.operator.scale)
+            operator = Bicubic(scale)
+        if self.scale not in (None, operator.scale):
+            raise ValueError(f"scale {self.scale} and operator {operator} do not agree")
+        object.__setattr__(self, "operator", operator)
+        object.__setattr__(self, "scale", operator.scale)
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
         self._canvas  # noqa: B018 (warns here, if it must)
@@ -85,10 +87,10 @@ class Upscaler:
         """On a canvas, or in bands of rows where one would be too large."""
         canvas, (h, w, _) = self._canvas, plane.shape
         if not hasattr(canvas.operator, "at") or canvas.takes(h, w):
-            return canvas(plane).image
-        return Stream.fitting(canvas, h, w, self.progress)(plane).image
+            return np.asarray(canvas(plane).image)
+        return np.asarray(Stream.fitting(canvas, h, w, self.progress)(plane).image)
 
-    def _planes(self, color: Float[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
+    def _planes(self, color: Real[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
         """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
         color = np.asarray(color, np.float32)
         if color.ndim != 3 or color.shape[2] not in (1, 3) or 0 in color.shape:
@@ -105,7 +107,7 @@ class Upscaler:
         images = (turn_back(self._run(turn(plane, variant)), variant) for variant in VARIANTS)
         return sum(images) / np.float32(len(VARIANTS))
 
-    def __call__(self, color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
+    def __call__(self, color: Real[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.
 
         Raises:
@@ -116,7 +118,7 @@ class Upscaler:
         grey = np.shape(color)[2] == 1 and image.shape[2] == 3
         return image.mean(2, keepdims=True) if grey else image
 
-    def trace(self, color: Float[np.ndarray, "h w c"]) -> Solution:
+    def trace(self, color: Real[np.ndarray, "h w c"]) -> Solution:
         """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
         solutions = [self._canvas(plane, trace=True) for plane in self._planes(color)]
 
@@ -181,7 +183,7 @@ def upscale(
     colors = planes.shape[2] - (planes.shape[2] in (2, 4))
     result = upscaler(planes[:, :, :colors])
     if planes.shape[2] > colors:
-        result = np.dstack([result, upscale_alpha(planes[:, :, colors], upscaler.scale)])
+        result = np.dstack([result, upscale_alpha(planes[:, :, colors], upscaler.operator.scale)])
     if np.issubdtype(image.dtype, np.integer):
         result = np.clip(np.rint(result / unit), 0, np.iinfo(image.dtype).max)
     return result.astype(image.dtype).reshape(*result.shape[:2], *image.shape[2:])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Weights:
         return f"Weights({about}, {thousands(numbers)} parameters)"
 
 
-def flatten(tree: dict[str, Any]) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries as one, keys joined with dots."""
     return flatten_dict(tree, sep=".")
 
@@ -121,7 +122,7 @@ def shipped_weights() -> dict[str, Path]:
     >>> isr.shipped_weights()["x4"].name
     'x4.safetensors'
     """
-    folder = Path(str(resources.files(__package__) / "assets"))
+    folder = Path(str(resources.files("isrrescnet_jax") / "assets"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 

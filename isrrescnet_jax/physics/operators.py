@@ -30,18 +30,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..config import SCALES, ModelConfig
 from ..representation import in_one_line
 from . import sampling
 
-Image = Float[Array, "n h w c"]
+Low = Float[Array, "n h w c"]
+High = Float[Array, "n H W c"]
+LowLike = Float[ArrayLike, "n h w c"]
+HighLike = Float[ArrayLike, "n H W c"]
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
-
-
-def _static(default: Any = dataclasses.MISSING) -> Any:
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _Operator:
             None for that of the weights.
     """
 
-    scale: int = _static()
+    scale: int = dataclasses.field(metadata={"static": True})
     reference: bool | None = dataclasses.field(
         default=None, kw_only=True, metadata={"static": True}
     )
@@ -78,31 +77,34 @@ class _Operator:
         real = jnp.dtype(dtype).name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
-    def forward(self, x: Image) -> Image:
+    def _at(self, y: Low) -> "Placed":
+        return self.at(y.shape[1], y.shape[2], y.dtype)
+
+    def forward(self, x: HighLike) -> Low:
         """D x."""
         x = jnp.asarray(x)
         s = self.scale
         return self.at(x.shape[1] // s, x.shape[2] // s, x.dtype).forward(x)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: LowLike) -> High:
         """D^T y, with <D x, y> = <x, D^T y>."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).adjoint(y)
+        return self._at(y).adjoint(y)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: LowLike) -> High:
         """U y: the true adjoint unless the reference does otherwise."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).upsample(y)
+        return self._at(y).upsample(y)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: HighLike, y: LowLike) -> High:
         """U (D v - y); with reference=False the gradient of 1/2 |D v - y|^2."""
         v, y = jnp.asarray(v), jnp.asarray(y)
-        return self.at(*y.shape[1:3], v.dtype).gradient(v, y)
+        return self.at(y.shape[1], y.shape[2], v.dtype).gradient(v, y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: LowLike) -> High:
         """x_0: bilinear with dark borders (reference), or MATLAB's bicubic interpolation."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).initial(y)
+        return self._at(y).initial(y)
 
     # What differs between operators: what they need to know of an axis, and D and U with it.
 
@@ -113,13 +115,13 @@ class _Operator:
         border = getattr(self, "border", "symmetric")
         return {"initial": sampling.imresize_taps(n, n * self.scale, border)}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         raise NotImplementedError
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         return self._adjoint(y, rows, columns)
 
-    def _adjoint(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _adjoint(self, y: Low, rows: Axis, columns: Axis) -> High:
         n, h, w, c = y.shape
         x = jax.ShapeDtypeStruct((n, h * self.scale, w * self.scale, c), y.dtype)
         forward = functools.partial(self._forward, rows=rows, columns=columns)
@@ -151,23 +153,23 @@ class Placed:
         """s."""
         return self.operator.scale
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: High) -> Low:
         """D x."""
         return self.operator._forward(x, self.rows, self.columns)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: Low) -> High:
         """D^T y."""
         return self.operator._adjoint(y, self.rows, self.columns)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: Low) -> High:
         """U y."""
         return self.operator._upsample(y, self.rows, self.columns)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: High, y: Low) -> High:
         """U (D v - y)."""
         return self.upsample(self.forward(v) - y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: Low) -> High:
         """x_0."""
         return sampling.resize(y, self.rows["initial"], self.columns["initial"])
 
@@ -233,12 +235,12 @@ class Bicubic(_Operator):
             own = {"down": sampling.imresize_taps(n * self.scale, n, self.border)}
         return super().axis(n, real) | own
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         if self._reference:
             return x[:, :: self.scale, :: self.scale]
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         maps = ((axis["near"], axis["weight"]) for axis in (rows, columns))
@@ -267,10 +269,10 @@ class Bilinear(_Operator):
             down = sampling.centre_taps(n, self.scale)
         return super().axis(n, real) | {"down": down}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         return sampling.resize(y, rows["initial"], columns["initial"])
@@ -299,7 +301,7 @@ class Blur(_Operator):
         ValueError: on use: another shape, or one the reference cannot use (k even, or k < s).
     """
 
-    kernel: Float[Array, "*c k k"]
+    kernel: Float[ArrayLike, "..."]
 
     __repr__ = in_one_line
 
@@ -328,7 +330,7 @@ class Blur(_Operator):
         # Of a canvas, what lies outside of the image sees some of it all the same.
         return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
 
-    def _convolve(self, x: Image) -> Image:
+    def _convolve(self, x: High) -> Low:
         """Depthwise correlation with stride s, without padding."""
         return lax.conv_general_dilated(
             x,
@@ -340,12 +342,12 @@ class Blur(_Operator):
             precision="highest",
         )
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         y = self._convolve(columns["seen"](rows["seen"](x, 1), 2))
-        inside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
-        return y * jnp.outer(*inside)[:, :, None]
+        above, beside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
+        return y * jnp.outer(above, beside)[:, :, None]
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         (n, h, w, c), s = y.shape, self.scale
@@ -374,7 +376,7 @@ class Decimation(_Operator):
     Array([1., 3., 5., 7.], dtype=float32)
     """
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         return x[:, 1 :: self.scale, 1 :: self.scale]
 
 

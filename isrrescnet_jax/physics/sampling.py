@@ -94,7 +94,7 @@ def _taps_jvp(primals: Any, tangents: Any, *, axis: int) -> tuple[Any, Any]:
     (x, *maps), (dx, *_) = primals, tangents  # sizes are not differentiated
     out = _taps.bind(x, *maps, axis=axis)
     if isinstance(dx, ad.Zero):
-        return out, ad.Zero.from_primal_value(out)
+        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
     return out, _taps.bind(dx, *maps, axis=axis)
 
 
@@ -240,7 +240,8 @@ def bicubic_upsample(
     out: Any = 0.0
     for b in range(4):
         near = padded[:, :, b : b + w]
-        mixed = sum(near[:, a : a + h, :, None] * by_column[:, :, a, None] for a in range(4))
+        products = (near[:, a : a + h, :, None] * by_column[:, :, a, None] for a in range(4))
+        mixed = functools.reduce(jnp.add, products)
         # (n, h, 1, w, s, c) by (h, s, 1, 1, 1)
         out = out + mixed[:, :, None] * by_row[:, :, b, None, None, None]
     return out.reshape(n, h * s, w * s, c)

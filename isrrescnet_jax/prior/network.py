@@ -90,7 +90,7 @@ class Compress(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "n h w f"], slopes: Float[Array, " 2f"]
+        self, h: Float[Array, "n h w f"], slopes: Float[Array, " 2*f"]
     ) -> Float[Array, "n h w f"]:
         f = h.shape[-1]
         kernel = self.param("kernel", nn.initializers.he_normal(), (1, 1, 2 * f, f))
@@ -160,13 +160,13 @@ class ResidualNetwork(nn.Module):
         kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
         block = ResidualBlock(True, self.precision, parent=None)
 
-        def step(h, chosen):
+        def step(h: Array, chosen: Array) -> tuple[Any, None]:
             # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
             # and take it again for each.
             choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
             return block.apply({"params": jax.tree.map(choose, kernels)}, h, size), None
 
-        return lax.scan(step, h, np.eye(len(others), dtype=np.float32))[0]
+        return lax.scan(step, h, jnp.asarray(np.eye(len(others), dtype=np.float32)))[0]
 
     def __call__(
         self,
@@ -201,7 +201,7 @@ class ResidualNetwork(nn.Module):
         """All feedback steps. Not `nn.scan`, which traces its body twice."""
         network = self.clone(parent=None)
 
-        def feedback(h, variables):
+        def feedback(h: Array, variables: Any) -> Any:
             return network.apply(variables, h, size, method="feedback")
 
         def loop(h, variables, unroll=False):
@@ -250,7 +250,8 @@ class LearnedPrior:
     ) -> Float[Array, "n h w c"]:
         """r(z, sigma), before the projection; sigma matters, and is needed, with `noise_input`."""
         network = ResidualNetwork(self.config, self.dtype, self.precision)
-        return network.apply({"params": self.kernels}, z, sigma=sigma)
+        r: Any = network.apply({"params": self.kernels}, z, sigma=sigma)
+        return r
 
     def __call__(
         self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]

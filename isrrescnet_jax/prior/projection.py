@@ -3,12 +3,16 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 
 def shrinkage(
-    squared: Float[Array, " n"], size: Any, sigma: Float[Array, " n"], alpha: Float[Array, ""]
-) -> Float[Array, " n"]:
+    squared: Float[Array | np.ndarray, "*#n"],
+    size: Any,
+    sigma: Float[Array | np.ndarray, "*#n"],
+    alpha: Float[ArrayLike, ""],
+) -> Float[Array, "*n"]:
     """min(1, e / |r|), by which the projection of a residual r onto a ball multiplies it.
 
         e = exp(alpha) sigma sqrt(size - 1)

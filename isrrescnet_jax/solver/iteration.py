@@ -14,7 +14,7 @@ images, `canvas` on images of all sizes in one program, `stream` on bands of row
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from ..protocols import Operator
 
@@ -28,7 +28,7 @@ def propose(
     previous: Image,
     y: Float[Array, "n h w c"],
     w: Float[ArrayLike, ""],
-    step: Float[ArrayLike, ""] = 1.0,
+    step: Real[ArrayLike, ""] = 1.0,
 ) -> tuple[Image, Image]:
     """A step along the momentum and down the data term, and the residual there: (z, r).
 
@@ -58,7 +58,11 @@ def propose(
     return z, residual(z)
 
 
-def accept(z: Image, r: Image, shrink: Float[ArrayLike, "..."] = 1.0) -> Image:
+def accept(
+    z: Float[Array, "*n H W c"],
+    r: Float[Array, "*n H W c"],
+    shrink: Float[ArrayLike, "..."] = 1.0,
+) -> Float[Array, "*n H W c"]:
     """The new iterate, clip(z - shrink r, 0, 255).
 
     >>> import jax.numpy as jnp, isrrescnet_jax as isr

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
@@ -35,10 +35,10 @@ class Solution:
         sigma: the noise level of each image that was used.
     """
 
-    image: Float[Array, "n H W c"]
-    iterates: Float[Array, "K n H W c"] | None
-    initial: Float[Array, "n H W c"]
-    sigma: Float[Array, " n"]
+    image: Float[Array | np.ndarray, "*n H W c"]
+    iterates: Float[Array | np.ndarray, "K *n H W c"] | None
+    initial: Float[Array | np.ndarray, "*n H W c"] | None
+    sigma: Float[ArrayLike, "*n"]
 
     __repr__ = in_one_line
 
@@ -48,8 +48,8 @@ def unroll(
     operator: Operator,
     prior: Prior,
     *,
-    alpha: Float[Array, " K"],
-    w: Float[Array, " K"],
+    alpha: Float[Array | np.ndarray, " K"],
+    w: Float[Array | np.ndarray, " K"],
     sigma: Float[Array, " n"],
     step: float | Float[Array, ""] = 1.0,
     trace: bool = False,
@@ -104,7 +104,9 @@ def unroll(
     return Solution(image, iterates, initial, sigma)
 
 
-def schedule(weights: Weights, iterations: int | None = None) -> tuple[Array, Array]:
+def schedule(
+    weights: Weights, iterations: int | None = None
+) -> tuple[Float[Array | np.ndarray, " K"], Float[Array | np.ndarray, " K"]]:
     """(alpha, w) of the first `iterations`; beyond the trained K the last pair is repeated."""
     iterations = weights.config.iterations if iterations is None else iterations
     if iterations < 1:
@@ -115,10 +117,10 @@ def schedule(weights: Weights, iterations: int | None = None) -> tuple[Array, Ar
 
 def reconstruct(
     weights: Weights,
-    lr: Float[Array, "n h w c"],
+    lr: Real[ArrayLike, "n h w c"],
     *,
     operator: Operator | None = None,
-    noise: Literal["estimate"] | Float[ArrayLike, "#n"] = "estimate",
+    noise: Literal["estimate"] | Real[ArrayLike, ""] | Real[ArrayLike, "#n"] = "estimate",
     iterations: int | None = None,
     trace: bool = False,
     backward: Backward = Full(),  # noqa: B008 (frozen)
