@@ -104,8 +104,10 @@ class Upscaler:
         """One plane; with `ensemble` the mean over the dihedral group."""
         if not self.ensemble:
             return self._run(plane)
-        images = (turn_back(self._run(turn(plane, variant)), variant) for variant in VARIANTS)
-        return sum(images) / np.float32(len(VARIANTS))
+        total: Any = 0.0
+        for variant in VARIANTS:
+            total = total + turn_back(self._run(turn(plane, variant)), variant)
+        return total / np.float32(len(VARIANTS))
 
     def __call__(self, color: Real[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.

@@ -12,13 +12,12 @@ An operator D is a small pytree with these methods; anything that offers `scale`
 There are two kinds of physics, and weights work with the one they were trained with:
 
     reference    the official implementation with its defects: what converted weights need
-    exact        what the mathematics means: samples are pixel-centred, U = D^T, so that `gradient`
-                 is the gradient of 1/2 |D v - y|^2, and the initial image is MATLAB's bicubic
-                 interpolation, without dark borders
+    exact        what the mathematics means: pixel-centred samples, U = D^T, so that `gradient` is
+                 that of 1/2 |D v - y|^2, and MATLAB's bicubic interpolation as the initial image
 
-An operator made without `reference=` takes that of the weights it is used with (`ModelConfig`,
-`for_weights`); used by itself it has to be told, by `reference=True` or `reference=False`. Images
-are (n, h, w, c) in [0, 255]; high-resolution sides are `scale` times the low-resolution ones.
+An operator made without `reference=` takes that of the weights it is used with (`for_weights`);
+used by itself it has to be told, by `reference=True` or `reference=False`. Images are (n, h, w, c)
+in [0, 255]; high-resolution sides are `scale` times the low-resolution ones.
 """
 
 import dataclasses
@@ -40,6 +39,7 @@ Low = Float[Array, "n h w c"]
 High = Float[Array, "n H W c"]
 LowLike = Float[ArrayLike, "n h w c"]
 HighLike = Float[ArrayLike, "n H W c"]
+_STATIC = {"static": True}
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
 
 
@@ -49,14 +49,12 @@ class _Operator:
 
     Attributes:
         scale: s.
-        reference: True for the operator of the reference implementation, False for the exact one,
-            None for that of the weights.
+        reference: True for the reference implementation's, False for the exact one, None for that
+            of the weights.
     """
 
-    scale: int = dataclasses.field(metadata={"static": True})
-    reference: bool | None = dataclasses.field(
-        default=None, kw_only=True, metadata={"static": True}
-    )
+    scale: int = dataclasses.field(metadata=_STATIC)
+    reference: bool | None = dataclasses.field(default=None, kw_only=True, metadata=_STATIC)
 
     def __post_init__(self):
         if self.scale not in SCALES:
@@ -388,9 +386,9 @@ def for_weights(operator: Any, config: ModelConfig) -> Any:
     Warns:
         UserWarning: the operator was given with a `reference` that is not that of the weights.
     """
+    reference = config.physics == "reference"
     if not hasattr(operator, "reference"):
         return operator
-    reference = config.physics == "reference"
     if operator.reference is None:
         return dataclasses.replace(operator, reference=reference)
     if operator.reference != reference:

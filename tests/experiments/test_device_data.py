@@ -1,6 +1,7 @@
 """Training pairs made on the device are those that the commands make."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import photo
@@ -23,7 +24,7 @@ def test_a_pair_is_what_degrade_makes_of_the_whole(scale):
     side = 24 + 2 * device_data.margin(scale)
     whole = photo(side + 5 * scale, side + 3 * scale)[0]
     patch = whole[2 * scale : 2 * scale + side, scale : scale + side]
-    lr, hr = device_data.pair(np.float32(patch[None]), scale)
+    lr, hr = device_data.pair(jnp.float32(patch[None]), scale)
     m = device_data.margin(scale)
     np.testing.assert_array_equal(hr[0], patch[m:-m, m:-m])
     rows, columns = slice(4, 4 + 24 // scale), slice(3, 3 + 24 // scale)
