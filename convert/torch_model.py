@@ -208,12 +208,12 @@ def from_state(state: Mapping, feedback_steps: int = 4, dtype=torch.float32) -> 
 
 def reconstruct(
     model_or_state: ISRResCNet | Mapping,
-    lr: Tensor,
+    lr: Tensor | np.ndarray,
     scale: int,
     mode: str = "bicubic",
-    kernel: Tensor | None = None,
+    kernel: Tensor | np.ndarray | None = None,
     iterations: int | None = None,
-    noise: float | Tensor | None = None,
+    noise: float | Tensor | np.ndarray | None = None,
     feedback_steps: int = 4,
     physics: str = "reference",
     step: float = 1.0,

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -82,7 +83,7 @@ def bilinear(name: str, default: Way, **platforms: Way) -> Callable[..., Array]:
         rule = functools.partial(_batch, primitive, maps, target, (first, second))
         batching.primitive_batchers[primitive] = rule
 
-    def call(x: Array, kernel: Array, **fixed: Any) -> Array:
+    def call(x: Array | np.ndarray, kernel: Array | np.ndarray, **fixed: Any) -> Array:
         return primitives["out"].bind(*_varying_alike(x, kernel), **fixed)
 
     return call
