@@ -125,12 +125,25 @@ def test_what_a_run_leaves_behind(uninterrupted, config):
 
     lines = [json.loads(s) for s in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    for line in lines:
+        if "loss" in line:
+            ratio = config.data.patch**2 / 1e6  # every patch has as many pixels
+            expected = line["images_per_second"] * ratio
+            np.testing.assert_allclose(line["megapixels_per_second"], expected)
+            assert 0 <= line["share_waiting_for_data"] <= 1
+            assert "model_flop_utilisation" not in line  # of a CPU no peak is known
     scores = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
     assert list(scores) == [5, 10, 12]
     best = max(scores, key=scores.get)
     assert steps_saved(uninterrupted) == sorted({10, 12, best})
     assert {name for name, _ in board(uninterrupted)} >= {"loss", "psnr", "validation_psnr"}
     assert ("lr_sr_hr/0", "image") in board(uninterrupted)
+
+
+def test_some_steps_are_traced(tmp_path, config):
+    train(dataclasses.replace(config, steps=6), tmp_path, profile=2)
+    traces = [path.name for path in (tmp_path / "profile").rglob("*") if path.is_file()]
+    assert any("perfetto" in name for name in traces) and any("xplane" in name for name in traces)
 
 
 def test_validation_is_the_psnr_of_the_written_weights(uninterrupted, config):
