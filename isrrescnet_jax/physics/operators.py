@@ -74,7 +74,7 @@ class _Operator:
 
     def at(self, h: int, w: int, dtype: Any = "float32") -> "Placed":
         """The operator for images of h x w low-resolution pixels."""
-        real = jnp.dtype(dtype).name
+        real = np.zeros(0, dtype).real.dtype.name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
     def forward(self, x: Image) -> Image:
@@ -254,7 +254,7 @@ class Bilinear(_Operator):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Blur(_Operator):
     """Blur with a kernel, then take every s-th pixel.
 
@@ -270,6 +270,15 @@ class Blur(_Operator):
     """
 
     kernel: Float[Array, "*c k k"]
+
+    def __eq__(self, other: object) -> bool:
+        """The same values; of kernels that are traced, which have none yet, the same object."""
+        if type(other) is not Blur:
+            return NotImplemented
+        same = (self.scale, self.reference) == (other.scale, other.reference)
+        return same and _equal(self.kernel, other.kernel)
+
+    __hash__: Any = None  # arrays have none
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -339,6 +348,12 @@ class Decimation(_Operator):
 
     def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
         return x[:, 1 :: self.scale, 1 :: self.scale]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is b or isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+        return a is b
+    return np.array_equal(a, b)
 
 
 def for_weights(operator: Any, config: ModelConfig) -> Any:

@@ -7,7 +7,7 @@
 
 (Umer, Foresti & Micheloni, "Deep Iterative Residual Convolutional Network for Single Image
 Super-Resolution", ICPR 2020, section III.) `propose` can be done on any part of an image that has
-the margin which operator and prior see, `accept` on any part at all: `unroll` does both on whole
+the margin which operator and prior see, `accept` on any part at all: `state` does both on whole
 images, `canvas` on images of all sizes in one program, `stream` on bands of rows.
 """
 
@@ -15,9 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Inexact
 
-Image = Float[Array, "n H W c"]
+from .constraint import Box
+
+Image = Inexact[Array, "n H W c"]
+clip = Box()
 
 
 def propose(
@@ -25,7 +28,7 @@ def propose(
     residual: Callable[[Array], Array],
     x: Image,
     previous: Image,
-    y: Float[Array, "n h w c"],
+    y: Inexact[Array, "n ..."],
     w: Float[ArrayLike, ""],
     step: Float[ArrayLike, ""] = 1.0,
 ) -> tuple[Image, Image]:
@@ -44,11 +47,11 @@ def propose(
     return z, residual(z)
 
 
-def accept(z: Image, r: Image, shrink: Float[ArrayLike, "..."] = 1.0) -> Image:
-    """The new iterate, clip(z - shrink r, 0, 255)."""
-    return clip(z - shrink * r)
-
-
-def clip(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Clip to [0, 255]; on the bounds the gradient passes, as in PyTorch (`jnp.clip` halves it)."""
-    return jnp.where(x < 0, 0, jnp.where(x > 255, 255, x))
+def accept(
+    z: Image,
+    r: Image,
+    shrink: Float[ArrayLike, "..."] = 1.0,
+    constraint: Callable[[Array], Array] = clip,
+) -> Image:
+    """The new iterate, constraint(z - shrink r): clip(z - shrink r, 0, 255) by default."""
+    return constraint(z - shrink * r)
