@@ -6,7 +6,6 @@ import numpy as np
 from conftest import photo
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.physics.operators import Blur
 
 
 def wavy(parameters, z, sigma, alpha):
@@ -38,7 +37,7 @@ def solve(parts, backward, function=wavy, **options):
     """`unroll` of the inputs."""
     return isr.unroll(
         parts["lr"],
-        Blur(2, parts["kernel"], reference=False),
+        isr.Blur(2, parts["kernel"], reference=False),
         jax.tree_util.Partial(function, parts["prior"]),
         backward=backward,
         **{name: parts[name] for name in ("alpha", "w", "sigma", "step")},

@@ -1,7 +1,8 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
-An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` can take its place in `solver.unroll`:
+An operator D is a small pytree with these methods (`operator` has the base of all, `imaging` those
+of other problems); anything that offers `initial` and `gradient` can take its place in
+`solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations
@@ -34,6 +35,7 @@ from jaxtyping import Array, Float
 
 from ..config import SCALES, ModelConfig
 from . import sampling
+from .operator import Composition, Operator, Scaled
 
 Image = Float[Array, "n h w c"]
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
@@ -44,8 +46,8 @@ def _static(default: Any = dataclasses.MISSING) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Operator:
-    """What all operators share.
+class _Operator(Operator):
+    """What all operators of super-resolution share.
 
     Attributes:
         scale: s.
@@ -364,6 +366,11 @@ def for_weights(operator: Any, config: ModelConfig) -> Any:
     Warns:
         UserWarning: the operator was given with a `reference` that is not that of the weights.
     """
+    if isinstance(operator, Scaled):
+        return dataclasses.replace(operator, operator=for_weights(operator.operator, config))
+    if isinstance(operator, Composition):
+        parts = (for_weights(part, config) for part in (operator.outer, operator.inner))
+        return Composition(*parts)
     if not hasattr(operator, "reference"):
         return operator
     reference = config.physics == "reference"
