@@ -4,15 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; the same is imported below, when asked for
+    from . import analysis
     from .config import ModelConfig
+    from .physics.checks import adjointness, operator_norm
+    from .physics.imaging import Convolution, Fourier, Mask
     from .physics.noise import noise_level
+    from .physics.operator import Composition, Operator, Scaled
     from .physics.operators import Bicubic, Bilinear, Blur, Decimation
     from .prior.conv import Conv, conv
     from .prior.network import LearnedPrior, init_weights
     from .prior.projection import shrinkage
-    from .protocols import Backward, Operator, Prior
-    from .solver.backward import Checkpointed, Full, Truncated, Window
+    from .protocols import Backward, DataTerm, Prior
+    from .solver.acceleration import Anderson, Plain, Relaxed
+    from .solver.backward import Checkpointed, Full, Random, Truncated, Until, Window
+    from .solver.constraint import Box, NonNegative, Unconstrained
+    from .solver.implicit import Implicit, Neumann
     from .solver.iteration import accept, propose
+    from .solver.state import Iteration, State
     from .solver.unroll import Solution, reconstruct, unroll
     from .upscaler import Upscaler, upscale
     from .weights import Weights, load_weights, save_weights, shipped_weights
@@ -20,28 +28,49 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same is imported be
 __version__ = "0.1.0"
 
 __all__ = [
+    "Anderson",
     "Backward",
     "Bicubic",
     "Bilinear",
     "Blur",
+    "Box",
     "Checkpointed",
+    "Composition",
     "Conv",
+    "Convolution",
+    "DataTerm",
     "Decimation",
+    "Fourier",
     "Full",
+    "Implicit",
+    "Iteration",
     "LearnedPrior",
+    "Mask",
     "ModelConfig",
+    "Neumann",
+    "NonNegative",
     "Operator",
+    "Plain",
     "Prior",
+    "Random",
+    "Relaxed",
+    "Scaled",
     "Solution",
+    "State",
     "Truncated",
+    "Unconstrained",
+    "Until",
     "Upscaler",
     "Weights",
     "Window",
     "accept",
+    "adjointness",
+    "analysis",
     "conv",
     "init_weights",
     "load_weights",
     "noise_level",
+    "operator_norm",
     "propose",
     "reconstruct",
     "save_weights",
@@ -53,14 +82,21 @@ __all__ = [
 
 _MODULES = {
     "config": ["ModelConfig"],
+    "physics.checks": ["adjointness", "operator_norm"],
+    "physics.imaging": ["Convolution", "Fourier", "Mask"],
     "physics.noise": ["noise_level"],
+    "physics.operator": ["Composition", "Operator", "Scaled"],
     "physics.operators": ["Bicubic", "Bilinear", "Blur", "Decimation"],
     "prior.conv": ["Conv", "conv"],
     "prior.network": ["LearnedPrior", "init_weights"],
     "prior.projection": ["shrinkage"],
-    "protocols": ["Backward", "Operator", "Prior"],
-    "solver.backward": ["Checkpointed", "Full", "Truncated", "Window"],
+    "protocols": ["Backward", "DataTerm", "Prior"],
+    "solver.acceleration": ["Anderson", "Plain", "Relaxed"],
+    "solver.backward": ["Checkpointed", "Full", "Random", "Truncated", "Until", "Window"],
+    "solver.constraint": ["Box", "NonNegative", "Unconstrained"],
+    "solver.implicit": ["Implicit", "Neumann"],
     "solver.iteration": ["accept", "propose"],
+    "solver.state": ["Iteration", "State"],
     "solver.unroll": ["Solution", "reconstruct", "unroll"],
     "upscaler": ["Upscaler", "upscale"],
     "weights": ["Weights", "load_weights", "save_weights", "shipped_weights"],
@@ -70,6 +106,8 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """A public name, imported on its first use: JAX takes most of a second."""
+    if name == "analysis":
+        return importlib.import_module(".analysis", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

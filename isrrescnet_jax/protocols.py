@@ -9,34 +9,28 @@ pytree or static: register a class of your own with `jax.tree_util.register_data
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 
 @runtime_checkable
-class Operator(Protocol):
-    """How low-resolution images came about: what the iterations need to know of D.
+class DataTerm(Protocol):
+    """How y came about: what the iterations need to know of an operator.
 
-    A pytree. Images are (n, height, width, channels) in [0, 255], x and v `scale` times as high
-    and wide as y. Those of `physics.operators` offer more.
+    A pytree. Images are (n, height, width, channels); y is of any shape. The operators of the
+    library offer more (see `isr.Operator`, the base for one's own).
 
     >>> import isrrescnet_jax as isr
-    >>> isinstance(isr.Bicubic(4), isr.Operator), isinstance("bicubic", isr.Operator)
+    >>> isinstance(isr.Bicubic(4), isr.DataTerm), isinstance("bicubic", isr.DataTerm)
     (True, False)
-
     """
 
-    @property
-    def scale(self) -> int:
-        """High-resolution pixels along one low-resolution pixel."""
-        ...
-
-    def initial(self, y: Float[Array, "n h w c"], /) -> Float[Array, "n H W c"]:
+    def initial(self, y: Inexact[Array, "n ..."], /) -> Inexact[Array, "n H W c"]:
         """x_0, from which the iterations start."""
         ...
 
     def gradient(
-        self, v: Float[Array, "n H W c"], y: Float[Array, "n h w c"], /
-    ) -> Float[Array, "n H W c"]:
+        self, v: Inexact[Array, "n H W c"], y: Inexact[Array, "n ..."], /
+    ) -> Inexact[Array, "n H W c"]:
         """Of the data term at v: D^T (D v - y), or what stands for it."""
         ...
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
 
 from .config import ModelConfig
 from .files import atomic_path
@@ -49,6 +51,19 @@ class Weights:
         scale = "any scale" if config.scale is None else f"x{config.scale}"
         about = f"{scale}, K={config.iterations}, {config.physics}"
         return f"Weights({about}, {thousands(numbers)} parameters)"
+
+
+def _register_for_export() -> None:
+    """`jax.export` writes a configuration as JSON, to programs that take or give `Weights`."""
+    export.register_pytree_node_serialization(
+        Weights,
+        serialized_name="isrrescnet_jax.Weights",
+        serialize_auxdata=lambda static: json.dumps(dataclasses.asdict(static[0])).encode(),
+        deserialize_auxdata=lambda data: (ModelConfig(**json.loads(data)),),
+    )
+
+
+_register_for_export()
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,18 +149,19 @@ def load_weights(name: str | os.PathLike) -> Weights:
     Weights(x2, K=10, reference, 389 k parameters)
 
     Returns:
-        `Weights` whose parameters are float32 NumPy arrays (JAX moves them when they are used).
+        `Weights` whose parameters are float32 JAX arrays.
 
     Raises:
         ValueError: no such shipped weights (the message says which exist), or a file that is not
             one of ours, is damaged, or holds tensors that do not fit its configuration.
         FileNotFoundError: there is no such file.
     """
-    return load_weights_and_metadata(name)[0]
+    weights = load_weights_and_metadata(name)[0]
+    return Weights(jax.tree.map(jnp.asarray, weights.params), weights.config)
 
 
 def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[str, str]]:
-    """`load_weights`, with the free-form metadata (training figures and such) of the file."""
+    """`load_weights` as NumPy arrays, with the free-form metadata (training figures and such)."""
     shipped = shipped_weights()
     if isinstance(name, str) and name in shipped:
         path = shipped[name]

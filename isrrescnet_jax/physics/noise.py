@@ -5,7 +5,7 @@ import operator
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 AnyArray = Array | np.ndarray
 
@@ -48,26 +48,34 @@ def _high_pass(x: Float[AnyArray, "n _ _ c"], axis: int) -> Float[AnyArray, "n _
     )
 
 
-def noise_level(y: Float[AnyArray, "n h w c"]) -> Float[AnyArray, " n"]:
+def noise_level(
+    y: Inexact[AnyArray, "n h w c"], *, differentiable: bool = False
+) -> Float[AnyArray, " n"]:
     """Robust standard deviation of white noise, one per image, in the image's units.
 
         sigma = mean over channels of median(|d|) / 0.6745
 
     with d the diagonal db7 detail coefficients and the lower of the two middle values as the
-    median of an even count (Donoho & Johnstone, Biometrika 81(3), 1994). No gradient flows through
-    it. Sides under 8 pixels, where the reference fails, are reflected as often as needed; an image
-    that is one pixel high or wide has no detail and gives 0.
-
-    >>> import jax, isrrescnet_jax as isr
-    >>> noise = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    >>> isr.noise_level(100 + 5 * noise).round()
-    Array([5., 5.], dtype=float32)
+    median of an even count (Donoho & Johnstone, Biometrika 81(3), 1994). Sides under 8 pixels,
+    where the reference fails, are reflected as often as needed; an image that is one pixel high or
+    wide has no detail and gives 0. Of a complex image it is the level of its parts, real and
+    imaginary.
 
     Args:
         y: images; NumPy arrays are computed on the host and give one.
+        differentiable: let gradients flow through it, to the pixels whose coefficient is the
+            median; by default none do, as in the reference.
+
+    Example:
+        >>> import isrrescnet_jax as isr, jax
+        >>> noise = 5 * jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+        >>> 4.5 < float(isr.noise_level(128 + noise)[0]) < 5.5
+        True
     """
     xp = y.__array_namespace__()
-    if xp is not np:
+    if xp.iscomplexobj(y):
+        y = xp.concatenate([xp.real(y), xp.imag(y)], axis=3)
+    if xp is not np and not differentiable:
         y = jax.lax.stop_gradient(y)
     detail = _high_pass(_high_pass(y, 1), 2)
     n, c = y.shape[0], y.shape[3]

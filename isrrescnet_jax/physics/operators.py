@@ -1,7 +1,8 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
-An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` (`protocols.Operator`) can take its place in `solver.unroll`:
+An operator D is a small pytree with these methods (`operator` has the base of all, `imaging` those
+of other problems); anything that offers `initial` and `gradient` can take its place in
+`solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations
@@ -29,23 +30,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from ..config import SCALES, ModelConfig
 from ..representation import in_one_line
 from . import sampling
+from .operator import Composition, Operator, Scaled
+from .placed import Axis, High, Low, Placed
 
-Low = Float[Array, "n h w c"]
-High = Float[Array, "n H W c"]
 LowLike = Float[ArrayLike, "n h w c"]
 HighLike = Float[ArrayLike, "n H W c"]
 _STATIC = {"static": True}
-Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
 
 
 @dataclasses.dataclass(frozen=True)
-class _Operator:
-    """What all operators share.
+class _Operator(Operator):
+    """What all operators of super-resolution share.
 
     Attributes:
         scale: s.
@@ -72,7 +73,7 @@ class _Operator:
 
     def at(self, h: int, w: int, dtype: Any = "float32") -> "Placed":
         """The operator for images of h x w low-resolution pixels."""
-        real = jnp.dtype(dtype).name
+        real = np.zeros(0, dtype).real.dtype.name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
     def _at(self, y: Low) -> "Placed":
@@ -129,60 +130,6 @@ class _Operator:
     def reach(self) -> int:
         """Low-resolution pixels from a pixel within which `gradient` and `initial` depend on it."""
         return 5
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """An operator with all that depends on the size of the image; a pytree.
-
-    One program then serves images of all sizes, where the arrays are its inputs; see
-    `solver.canvas`, which pads them, and `part`.
-    """
-
-    operator: Any
-    rows: Axis
-    columns: Axis
-
-    __repr__ = in_one_line
-
-    @property
-    def scale(self) -> int:
-        """s."""
-        return self.operator.scale
-
-    def forward(self, x: High) -> Low:
-        """D x."""
-        return self.operator._forward(x, self.rows, self.columns)
-
-    def adjoint(self, y: Low) -> High:
-        """D^T y."""
-        return self.operator._adjoint(y, self.rows, self.columns)
-
-    def upsample(self, y: Low) -> High:
-        """U y."""
-        return self.operator._upsample(y, self.rows, self.columns)
-
-    def gradient(self, v: High, y: Low) -> High:
-        """U (D v - y)."""
-        return self.upsample(self.forward(v) - y)
-
-    def initial(self, y: Low) -> High:
-        """x_0."""
-        return sampling.resize(y, self.rows["initial"], self.columns["initial"])
-
-    def part(self, first: int, count: int) -> "Placed":
-        """For low-resolution rows `first` ... `first` + `count` of the image.
-
-        Rows within `reach` of the others are not those of the whole image.
-        """
-
-        def cut(value: Any) -> Any:
-            if isinstance(value, sampling.Taps):
-                return value.part(first, count)
-            return value[first : first + count]
-
-        return dataclasses.replace(self, rows={key: cut(v) for key, v in self.rows.items()})
 
 
 @jax.tree_util.register_dataclass
@@ -277,7 +224,7 @@ class Bilinear(_Operator):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Blur(_Operator):
     """Blur with a kernel, then take every s-th pixel.
 
@@ -302,6 +249,15 @@ class Blur(_Operator):
     kernel: Float[ArrayLike, "..."]
 
     __repr__ = in_one_line
+
+    def __eq__(self, other: object) -> bool:
+        """The same values; of kernels that are traced, which have none yet, the same object."""
+        if type(other) is not Blur:
+            return NotImplemented
+        same = (self.scale, self.reference) == (other.scale, other.reference)
+        return same and _equal(self.kernel, other.kernel)
+
+    __hash__: Any = None  # arrays have none
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -378,6 +334,11 @@ class Decimation(_Operator):
         return x[:, 1 :: self.scale, 1 :: self.scale]
 
 
+def _equal(a: Any, b: Any) -> bool:
+    traced = isinstance(a, Tracer) or isinstance(b, Tracer)
+    return a is b or (not traced and np.array_equal(a, b))
+
+
 def for_weights(operator: Any, config: ModelConfig) -> Any:
     """The operator as weights of this configuration need it: a `reference=None` is decided.
 
@@ -387,6 +348,11 @@ def for_weights(operator: Any, config: ModelConfig) -> Any:
         UserWarning: the operator was given with a `reference` that is not that of the weights.
     """
     reference = config.physics == "reference"
+    if isinstance(operator, Scaled):
+        return dataclasses.replace(operator, operator=for_weights(operator.operator, config))
+    if isinstance(operator, Composition):
+        parts = (for_weights(part, config) for part in (operator.outer, operator.inner))
+        return Composition(*parts)
     if not hasattr(operator, "reference"):
         return operator
     if operator.reference is None:

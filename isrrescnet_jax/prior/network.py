@@ -249,6 +249,8 @@ class LearnedPrior:
         self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"] | None = None
     ) -> Float[Array, "n h w c"]:
         """r(z, sigma), before the projection; sigma matters, and is needed, with `noise_input`."""
+        if jnp.iscomplexobj(z):
+            raise ValueError("the learned prior is for real images: give prior= for complex ones")
         network = ResidualNetwork(self.config, self.dtype, self.precision)
         r: Any = network.apply({"params": self.kernels}, z, sigma=sigma)
         return r

@@ -42,5 +42,5 @@ def project(
     r: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]
 ) -> Float[Array, "n h w c"]:
     """Projection of each image's residual onto a ball: r min(1, e / |r|), see `shrinkage`."""
-    squared = jnp.sum(jnp.square(r), (1, 2, 3))
+    squared = jnp.sum(jnp.square(jnp.abs(r) if jnp.iscomplexobj(r) else r), (1, 2, 3))
     return r * shrinkage(squared, r[0].size, sigma, alpha)[:, None, None, None]

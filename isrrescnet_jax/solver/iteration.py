@@ -7,26 +7,28 @@
 
 (Umer, Foresti & Micheloni, "Deep Iterative Residual Convolutional Network for Single Image
 Super-Resolution", ICPR 2020, section III.) `propose` can be done on any part of an image that has
-the margin which operator and prior see, `accept` on any part at all: `unroll` does both on whole
+the margin which operator and prior see, `accept` on any part at all: `state` does both on whole
 images, `canvas` on images of all sizes in one program, `stream` on bands of rows.
 """
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, Inexact, Real
 
-from ..protocols import Operator
+from ..protocols import DataTerm
+from .constraint import Box
 
-Image = Float[Array, "n H W c"]
+Image = Inexact[Array, "n H W c"]
+clip = Box()
 
 
 def propose(
-    operator: Operator,
+    operator: DataTerm,
     residual: Callable[[Array], Array],
     x: Image,
     previous: Image,
-    y: Float[Array, "n h w c"],
+    y: Inexact[Array, "n ..."],
     w: Float[ArrayLike, ""],
     step: Real[ArrayLike, ""] = 1.0,
 ) -> tuple[Image, Image]:
@@ -59,11 +61,12 @@ def propose(
 
 
 def accept(
-    z: Float[Array, "*n H W c"],
-    r: Float[Array, "*n H W c"],
+    z: Inexact[Array, "*n H W c"],
+    r: Inexact[Array, "*n H W c"],
     shrink: Float[ArrayLike, "..."] = 1.0,
-) -> Float[Array, "*n H W c"]:
-    """The new iterate, clip(z - shrink r, 0, 255).
+    constraint: Callable[[Array], Array] = clip,
+) -> Inexact[Array, "*n H W c"]:
+    """The new iterate, constraint(z - shrink r): clip(z - shrink r, 0, 255) by default.
 
     >>> import jax.numpy as jnp, isrrescnet_jax as isr
     >>> z = jnp.array([-5.0, 100.0, 270.0]).reshape(1, 1, 3, 1)
@@ -73,10 +76,6 @@ def accept(
     Args:
         z, r: what `propose` gives.
         shrink: of each image, (n, 1, 1, 1), or one number: what `isr.shrinkage` gives for |r|^2.
+        constraint: where iterates lie (see `constraint`).
     """
-    return clip(z - shrink * r)
-
-
-def clip(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Clip to [0, 255]; on the bounds the gradient passes, as in PyTorch (`jnp.clip` halves it)."""
-    return jnp.where(x < 0, 0, jnp.where(x > 255, 255, x))
+    return constraint(z - shrink * r)

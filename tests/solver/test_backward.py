@@ -2,11 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_problem as problems
 from conftest import photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isrrescnet_jax as isr
+from isrrescnet_jax.solver.backward import Random, Until
 
 LENGTH = 7
 
@@ -130,3 +132,143 @@ def test_memory_of_checkpointing_hardly_depends_on_iterations(small):
 
     assert memory(isr.Checkpointed(), 12) < 1.3 * memory(isr.Checkpointed(), 4)
     assert memory(isr.Full(), 12) > 2 * memory(isr.Full(), 4)
+
+
+def gradients(backward, parts, trace=False):
+    def loss(parts):
+        solution = problems.solve(parts, backward, trace=trace)
+        image = (solution.iterates * jnp.arange(1.0, 4)[:, None, None, None, None]).sum(0)
+        return jnp.mean((image - 100) ** 2)
+
+    def last(parts):
+        return jnp.mean((problems.solve(parts, backward).image - 100) ** 2)
+
+    return jax.jit(jax.grad(loss if trace else last))(parts)
+
+
+WAYS = [
+    isr.Full(unroll=True),
+    isr.Checkpointed(every=2),
+    isr.Truncated(3, 3),
+    isr.Window(3, 3),
+    isr.Window(9, 5, checkpoint=True),
+    isr.Truncated(1, 3),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_every_way_has_the_limit_of_full_for_every_input(way, x64):
+    parts = problems.inputs()
+    full = gradients(isr.Full(), parts)
+    assert all(np.linalg.norm(leaf) > 1e-6 for leaf in jax.tree.leaves(full))
+    problems.close(gradients(way, parts), full)
+
+
+@pytest.mark.parametrize("way", [isr.Checkpointed(every=2), isr.Truncated(1, 3)], ids=str)
+def test_a_loss_on_all_iterates_has_it_too(way, x64):
+    parts = problems.inputs()
+    problems.close(gradients(way, parts, True), gradients(isr.Full(), parts, True))
+
+
+@pytest.mark.parametrize(
+    "way", [isr.Checkpointed(every=2), isr.Window(2, 1, True), isr.Truncated(2, 1)], ids=str
+)
+def test_forward_mode_is_the_transpose_of_reverse_mode(way, x64):
+    parts = problems.inputs()
+    tangent = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size) + 1.0).reshape(a.shape), parts)
+    run = lambda parts: problems.solve(parts, way).image  # noqa: E731
+
+    @jax.jit
+    def both(parts):
+        image, moved = jax.jvp(run, (parts,), (tangent,))
+        back = jax.vjp(run, parts)[1](image)[0]
+        inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)))  # noqa: E731
+        return inner(image, moved), inner(back, tangent)
+
+    np.testing.assert_allclose(*both(parts), rtol=1e-9)
+
+
+def test_truncation_outside_of_jit_with_weights_from_a_file():
+    # NumPy's arrays of alpha and w cannot be indexed by a traced number.
+    parts = jax.tree.map(np.asarray, problems.inputs())
+    problems.close(
+        problems.solve(parts, isr.Truncated(2, 2)).image,
+        problems.solve(parts, isr.Full()).image,
+        1e-6,
+    )
+
+
+def test_random_is_a_window_that_ends_at_k_with_likelihood_1_over_k():
+    keys = jax.random.split(jax.random.key(0), 2000)
+    ends = np.asarray(jax.jit(jax.vmap(lambda key: Random(2, key).window(3).end))(keys))
+    expected = np.array([1, 1 / 2, 1 / 3]) / (1 + 1 / 2 + 1 / 3)
+    np.testing.assert_allclose(np.bincount(ends, minlength=4)[1:] / 2000, expected, atol=0.03)
+    parts = problems.inputs()
+    way = Random(2, keys[0])
+    problems.close(gradients(way, parts), gradients(isr.Window(int(ends[0]), 2), parts), 1e-6)
+    counts = jax.vmap(lambda key: problems.solve(parts, Random(1, key)).iterations)(keys[:5])
+    np.testing.assert_array_equal(counts, ends[:5])
+    with pytest.raises(ValueError, match="k2 must be at least 1"):
+        Random(0, keys[0])
+
+
+def test_until_ends_where_nothing_changes():
+    parts = problems.inputs(2) | {"prior": jnp.float32(0.1)}
+    quick = problems.solve(parts, Until(1e-4), problems.pull)
+    assert 2 < int(quick.iterations) < 100 and quick.converged.all()
+    assert (
+        float(quick.residual.max())
+        <= 1e-4
+        < float(
+            problems.solve(
+                parts, Until(0.0, int(quick.iterations) - 1), problems.pull
+            ).residual.max()
+        )
+    )
+    one_more = problems.solve(parts, Until(1e-4, 1), problems.pull)
+    assert int(one_more.iterations) == 2 and not one_more.converged.any()  # the schedule has two
+    moved = jax.jvp(
+        lambda w: problems.solve(parts | {"prior": w}, Until(1e-6), problems.pull).image,
+        (parts["prior"],),
+        (jnp.float32(1),),
+    )[1]
+    assert np.isfinite(moved).all() and np.abs(moved).max() > 1
+    with pytest.raises(ValueError, match="trace=False"):
+        problems.solve(parts, Until(), problems.pull, trace=True)
+
+
+class Damped:
+    """A way of one's own: gradients shrink by a half in every iteration that they pass."""
+
+    def run(self, step, context, carry, xs):
+        def damped(carry, x):
+            half = lambda a: a / 2 + jax.lax.stop_gradient(a) / 2 if a.ndim else a  # noqa: E731
+            return step(context, jax.tree.map(half, carry), x)
+
+        return jax.lax.scan(damped, carry, xs)
+
+
+def test_a_way_of_ones_own(x64):
+    parts = problems.inputs()
+    np.testing.assert_allclose(
+        problems.solve(parts, Damped()).image, problems.solve(parts, isr.Full()).image
+    )
+    initial = jax.jit(
+        jax.grad(lambda x, way: problems.solve(parts, way, start=x).image.sum()), static_argnums=1
+    )
+    x = jnp.full((2, 10, 8, 3), 100.0)
+    problems.close(initial(x, Damped()), initial(x, isr.Full()) / 8)
+
+
+def test_the_documented_way_of_ones_own_runs():
+    text = isr.solver.backward.__doc__
+    code = text[text.index("    @jax") : text.index("Every way but")]
+    names = {"jax": jax, "dataclasses": __import__("dataclasses")}
+    exec(__import__("textwrap").dedent(code), names)
+    carry, _ = names["Damped"](0.5).run(tail, CONTEXT, START, XS)
+    close(carry, isr.Full().run(tail, CONTEXT, START, XS)[0])
+
+
+def test_checkpointing_rejects_nonsense():
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        isr.Checkpointed(0)
