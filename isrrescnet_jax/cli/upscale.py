@@ -69,11 +69,9 @@ def upscale_picture(
     upscaler: "isrrescnet_jax.upscaler.Upscaler", picture: images.Picture
 ) -> images.Picture:
     """A picture upscaled, with its transparency, bit depth and colour profile."""
-    from ..upscaler import upscale_alpha
+    from ..transparency import restore
 
-    alpha = picture.alpha
-    return dataclasses.replace(
-        picture,
-        color=upscaler(picture.color),
-        alpha=None if alpha is None else upscale_alpha(alpha, upscaler.operator.scale),
-    )
+    if picture.alpha is None:
+        return dataclasses.replace(picture, color=upscaler(picture.color))
+    color, alpha = restore(upscaler, picture.color, picture.alpha)
+    return dataclasses.replace(picture, color=color, alpha=alpha)
