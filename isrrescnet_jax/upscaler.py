@@ -169,4 +169,3 @@ def upscale(
     if np.issubdtype(image.dtype, np.integer):
         result = np.clip(np.rint(result / unit), 0, np.iinfo(image.dtype).max)
     return result.astype(image.dtype).reshape(*result.shape[:2], *image.shape[2:])
-

@@ -1,18 +1,40 @@
 """Image files in, image files out."""
 
-from .codecs import FORMATS, check_writable, read, read_rgb, write
+from .codecs import (
+    FORMATS,
+    READABLE,
+    check_writable,
+    format_of,
+    load,
+    read,
+    read_rgb,
+    write,
+    writing,
+)
+from .frames import Film, encode_film, film_of, holds, open_film
+from .metadata import Metadata
 from .paths import find, plan_outputs
 from .picture import Picture, as_rgb, to_uint8
 
 __all__ = [
     "FORMATS",
+    "READABLE",
+    "Film",
+    "Metadata",
     "Picture",
     "as_rgb",
     "check_writable",
+    "encode_film",
+    "film_of",
     "find",
+    "format_of",
+    "holds",
+    "load",
+    "open_film",
     "plan_outputs",
     "read",
     "read_rgb",
     "to_uint8",
     "write",
+    "writing",
 ]

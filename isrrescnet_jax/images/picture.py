@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
+from .metadata import Metadata
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
@@ -16,12 +18,14 @@ class Picture:
         alpha: opacity in [0, 255], not multiplied into `color`; None where there is none.
         bits: bits per value of the file it came from, hence also of a PNG or TIFF file made of it.
         icc: the ICC profile that `color` is meant in; None usually means sRGB.
+        metadata: what the file says beside that.
     """
 
     color: Float[np.ndarray, "h w c"]
     alpha: Float[np.ndarray, "h w"] | None = None
     bits: Literal[8, 16] = 8
     icc: bytes | None = None
+    metadata: Metadata = Metadata()
 
 
 def to_uint8(x: Num[Any, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
