@@ -2,9 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from tyro.conf import arg
 
 from .model import Model
 from .startup import uncollected
@@ -18,7 +19,7 @@ class Evaluate(Model):
     """Folders of high-resolution pictures, one for each data set and scale."""
     lr: tuple[Path, ...] = ()
     """Their low-resolution counterparts, in the same order; made by `degrade` where not given."""
-    scale: tuple[int, ...] = (4,)
+    scale: Annotated[tuple[int, ...], arg(aliases=["-s"])] = (4,)
     """One for all folders, or one for each."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Of `degrade`."""

@@ -13,17 +13,19 @@ from .codecs import (
 )
 from .frames import Film, encode_film, film_of, holds, open_film
 from .metadata import Metadata
-from .paths import find, plan_outputs
+from .paths import STANDARD, checked_plan, find, plan_outputs, search
 from .picture import Picture, as_rgb, to_uint8
 
 __all__ = [
     "FORMATS",
     "READABLE",
+    "STANDARD",
     "Film",
     "Metadata",
     "Picture",
     "as_rgb",
     "check_writable",
+    "checked_plan",
     "encode_film",
     "film_of",
     "find",
@@ -34,6 +36,7 @@ __all__ = [
     "plan_outputs",
     "read",
     "read_rgb",
+    "search",
     "to_uint8",
     "write",
     "writing",

@@ -86,6 +86,8 @@ def texts_of(metadata: Metadata) -> list[tuple[str, str]]:
 
 def _dpi(image: Image.Image, exif: Any) -> tuple[float, float] | None:
     found = image.info.get("dpi")
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        found = None  # Pillow's guess
     if found is None and exif:
         unit = _PER_INCH.get(exif.get(_BASE.ResolutionUnit, 2))
         sides = exif.get(_BASE.XResolution), exif.get(_BASE.YResolution)
