@@ -1,6 +1,7 @@
 """`isrrescnet evaluate`."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,6 +67,8 @@ class Evaluate(Model):
                     trace_figure(solution, self.trace / name, hr=pictures["hr"])
 
             reports.append(evaluate.evaluate(benchmark, upscaler, warm_up=self.warm_up, each=each))
+            if reports[-1].remark:
+                print(f"isrrescnet: {reports[-1].remark}", file=sys.stderr)
         for report in reports:
             print("\n" + tables.text(report, label, self.times))
         if self.json:
