@@ -43,10 +43,12 @@ class Degrade(Files):
 
         kernel = None if self.kernel is None else read_kernel(self.kernel)
 
+        notes: dict[Job, str] = {}
+
         def read(job: Job) -> tuple[int, np.ndarray, bytes | None]:
             film = open_film(job[0])
             if film.kind != "still":
-                raise ValueError(f"{film.kind} of {film.count} pictures cannot be degraded")
+                notes[job] = f"{film.count} pictures in one file: only the first was done"
             picture = next(iter(film.pictures))
             if picture.alpha is not None:
                 raise ValueError("pictures with transparency cannot be degraded")
@@ -67,6 +69,6 @@ class Degrade(Files):
             save(images.Film([picture]), job[1], images.format_of(target))
             height, width = picture.color.shape[:2]
             details = {"width": width, "height": height, "scale": self.scale}
-            return Done(f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}", details)
+            return Done(f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}", details, notes.get(job, ""))
 
         return report(batch, overlapped(batch.jobs, read, [compute], write))

@@ -54,7 +54,7 @@ def save_options(picture: Picture, format: str) -> dict[str, Any]:
     """What Pillow is told beside the pixels."""
     metadata = picture.metadata
     options = {"icc_profile": picture.icc, **_SAVE_OPTIONS.get(format, {})}
-    if metadata.dpi:
+    if metadata.dpi and (format != "JPEG" or max(metadata.dpi) < 2**16):
         options["dpi"] = metadata.dpi
     if format == "BMP":
         return options
@@ -64,13 +64,14 @@ def save_options(picture: Picture, format: str) -> dict[str, Any]:
         exif = exif_of(_software_elsewhere(metadata), resolution=False)
         return options | ({"exif": exif} if exif else {})
     blocks = {"exif": exif, "xmp": metadata.xmp}
+    if format == "JPEG":
+        blocks["comment"] = dict(metadata.text).get("Comment", "").encode("utf-8", "replace")
     for name, block in blocks.items():
         if block and format == "JPEG" and len(block) > _LONGEST_SEGMENT:
             warnings.warn(f"{name.upper()} data too long for JPEG were left out", stacklevel=2)
         elif block:
             options[name] = block
-    comment = dict(metadata.text).get("Comment")
-    return options | ({"comment": comment.encode()} if comment and format == "JPEG" else {})
+    return options
 
 
 def _software_elsewhere(metadata: Metadata) -> Metadata:
@@ -118,10 +119,10 @@ def _tags(metadata: Metadata) -> list[tuple]:
         first, below = sub_directories(exif)
         for code, value in first.items():
             if isinstance(value, str):
-                tags.append((code, "s", 0, value.encode() + b"\0", False))
+                tags.append((code, "s", 0, value.encode("utf-8", "replace") + b"\0", False))
             elif isinstance(value, bytes):
                 tags.append((code, "B", len(value), value, False))
-            elif isinstance(value, int) and code != 274:
+            elif isinstance(value, int) and 0 <= value < 2**32 and code != 274:
                 tags.append((code, "I", 1, value, False))
         tags += [(code + 1, "I", 1, 0, False) for code in _DIRECTORIES if code in below]
     if metadata.xmp:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import IO, Literal
 
 import numpy as np
@@ -62,6 +63,8 @@ def film_of(data: bytes, name: str | os.PathLike) -> Film:
         if count == 1 or image.format == "MPO":
             kind = "pages" if count > 1 else "still"
             return Film(_read_pages(data, name, list(range(count))), count, kind)
+        if count * image.width * image.height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
+            raise Image.DecompressionBombError  # as of one picture
         durations = _durations(image, count)
         apart = bool(image.info.get("default_image"))
         loop = _loop(image)
@@ -91,7 +94,7 @@ def encode_film(film: Film, format: str, file: IO[bytes]) -> None:
         images = [as_image(pixels_of(dataclasses.replace(p, bits=8), format)) for p in pictures]
         if len({image.mode for image in images}) > 1:  # Pillow looks at the first one's.
             images = [image.convert("RGBA") for image in images]
-        durations = list(film.durations)
+        durations = [_shown(duration) for duration in film.durations]
         options = save_options(first, format) | {"save_all": True, "append_images": images[1:]}
         if format == "PNG":
             options |= {"default_image": film.apart, "disposal": 0, "blend": 0}
@@ -101,12 +104,16 @@ def encode_film(film: Film, format: str, file: IO[bytes]) -> None:
 
 def _pages(data: bytes) -> list[int]:
     """Those of a TIFF file that are pictures of their own."""
+    kinds: dict[int, int] = {}
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            kinds = [int(getattr(page, "subfiletype", 0) or 0) for page in file.pages]
+            for page in file.pages:
+                if page.offset in kinds:  # a damaged file, whose pages go round in circles
+                    break
+                kinds[page.offset] = int(getattr(page, "subfiletype", 0) or 0)
     except Exception:  # said when the page is read, if that cannot be done, either
-        kinds = []
-    return [index for index, kind in enumerate(kinds) if not kind & _PREVIEW] or [0]
+        kinds = {}
+    return [index for index, kind in enumerate(kinds.values()) if not kind & _PREVIEW] or [0]
 
 
 def _read_pages(data: bytes, name: str | os.PathLike, pages: list[int]) -> Iterator[Picture]:
@@ -120,10 +127,13 @@ def _read_frames(data: bytes, name: str | os.PathLike, count: int) -> Iterator[P
     with named(name):
         image = Image.open(io.BytesIO(data), formats=PILLOWS)
     with image:
+        size = image.size
         for index in range(count):
             with named(name):
                 image.seek(index)
                 image.load()
+                if image.size != size:
+                    raise ValueError("its frames are of different sizes")
                 if image.has_transparency_data:
                     mode = "LA" if image.mode in ("L", "LA") else "RGBA"
                 else:
@@ -144,6 +154,16 @@ def _durations(image: Image.Image, count: int) -> tuple[float, ...]:
         found.append(float(image.info.get("duration") or 0))
     image.seek(0)
     return tuple(found)
+
+
+def _shown(duration: float) -> float:
+    """A duration as PNG can store it, a fraction of small numbers; four hours at most."""
+    duration = min(duration, 1.44e7)
+    for step in (0, 1, 10, 100, 1000):
+        rounded = step * round(duration / step) if step else duration
+        if Fraction(rounded / 1000).limit_denominator(65535).numerator <= 65535:
+            return rounded
+    raise AssertionError(duration)
 
 
 def _loop(image: Image.Image) -> int:

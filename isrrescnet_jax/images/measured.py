@@ -11,8 +11,9 @@ import tifffile
 from jaxtyping import Float, Shaped
 from PIL import Image
 
-# What it says of damaged files comes as an error, too; without a handler it would be printed.
-tifffile.logger().addHandler(logging.NullHandler())
+# What they say of damaged files comes as an error, too; without a handler it would be printed.
+for _library in ("tifffile", "PIL"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _WHITES = (255.0, 65535.0)
 _SLACK = 1.0625  # Resampling overshoots a little.

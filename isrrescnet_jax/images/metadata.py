@@ -96,7 +96,7 @@ def _dpi(image: Image.Image, exif: Any) -> tuple[float, float] | None:
         across, down = map(float, found)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (across, down) if min(across, down) >= 1 and max(across, down) < 1e6 else None
+    return (across, down) if all(1 <= side < 1e6 for side in (across, down)) else None
 
 
 def _cleaned(exif: Image.Exif) -> bytes | None:
@@ -113,7 +113,12 @@ def _cleaned(exif: Image.Exif) -> bytes | None:
             kept[tag] = 1  # the picture is turned as it is read
         elif tag not in _OF_THE_FILE:
             kept[tag] = value
-    return kept.tobytes() if len(kept) else None
+    if not len(kept):
+        return None
+    data = kept.tobytes()
+    for tags in sub_directories(data)[1].values():
+        directory_bytes(tags, 0)  # Damage shows now, and not when the result is written.
+    return data
 
 
 def _xmp(image: Image.Image) -> bytes | None:

@@ -130,3 +130,9 @@ def test_the_record_names_options_but_no_paths_and_is_the_same_again(here, weigh
     with Image.open("a.png") as image:
         software = image.text["Software"]
     assert "ensemble True, iterations 2" in software and "/" not in software
+
+
+def test_degrade_says_what_it_leaves_out(animated, capsys):
+    assert run("degrade", "a.tif", "-s", "3", "-o", "small.png") == 0
+    assert "note: a.tif: 3 pictures in one file" in capsys.readouterr().err
+    assert Image.open("small.png").size == (4, 3)

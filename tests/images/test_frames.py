@@ -7,7 +7,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from isrrescnet_jax.images import Metadata, Picture, encode_film, film_of, holds, open_film, read
+from isrrescnet_jax.images import (
+    Film,
+    Metadata,
+    Picture,
+    encode_film,
+    film_of,
+    holds,
+    open_film,
+    read,
+)
 
 H, W = 10, 14
 RNG = np.random.default_rng(0)
@@ -177,3 +186,33 @@ def test_a_damaged_frame_is_one_line(tmp_path):
     with pytest.raises(ValueError) as error:
         list(open_film(path).pictures)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_pages_that_go_round_in_circles_end(tmp_path):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, RNG.integers(0, 256, (3, H, W), np.uint8), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0], file.pages[2]
+        at = last.offset + 2 + 12 * len(last.tags)
+        start = first.offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 4] = start.to_bytes(4, "little")
+    film = film_of(bytes(data), "x")
+    assert film.count == 3 and len(list(film.pictures)) == 3
+
+
+def test_long_durations(tmp_path):
+    times = [66_001, 59_999.5, 10**9]
+    film = Film([Picture(f.astype(np.float32)) for f in scenes()[:3]], 3, "animation", times)
+    for target in ("PNG", "WEBP"):
+        buffer = io.BytesIO()
+        encode_film(film, target, buffer)
+        found = film_of(buffer.getvalue(), "x").durations
+        np.testing.assert_allclose(found, [66_000, 60_000, 1.44e7], atol=1)
+
+
+def test_too_many_pixels_in_all_frames(tmp_path, monkeypatch):
+    path = animation(tmp_path, ".gif", scenes())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2 * H * W - 1)
+    with pytest.raises(ValueError, match="too many pixels"):
+        open_film(path)

@@ -8,6 +8,7 @@ import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from isrrescnet_jax.images import FORMATS, Metadata, Picture, read, write
+from isrrescnet_jax.images.metadata import read_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
 XMP = (
@@ -150,3 +151,10 @@ def test_what_is_too_long_for_jpeg_is_said(tmp_path):
         write(Picture(PIXELS.astype(np.float32), metadata=metadata), tmp_path / "x.jpg")
     buffer = io.BytesIO((tmp_path / "x.jpg").read_bytes())
     assert Image.open(buffer).size == (12, 8)
+
+
+@pytest.mark.parametrize("side", ["nan", "inf", 0, -1, 1e9])
+def test_print_sizes_that_make_no_sense_are_left_out(tmp_path, side):
+    image = Image.fromarray(PIXELS)
+    image.info["dpi"] = (300, float(side))
+    assert read_metadata(image).dpi is None
