@@ -47,11 +47,12 @@ def steps(source: Path, started: float, scale: int) -> dict[str, float]:
     def lap(name: str) -> None:
         times[name] = time.time() - started - sum(times.values())
 
-    import isrrescnet_jax.cli  # noqa: F401 (as the command)
-    from isrrescnet_jax import images, load_weights
-    from isrrescnet_jax.cli.startup import keep_compiled
-    from isrrescnet_jax.files import cache_folder
-    from isrrescnet_jax.upscaler import Upscaler
+    from isrrescnet_jax.cli.startup import keep_compiled, uncollected
+
+    with uncollected():  # as the command
+        from isrrescnet_jax import images, load_weights
+        from isrrescnet_jax.files import cache_folder
+        from isrrescnet_jax.upscaler import Upscaler
 
     lap("import")
     keep_compiled(cache_folder())

@@ -21,7 +21,6 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ PHASES = {
 class State(NamedTuple):
     """What a phase changes."""
 
-    count: Array
+    step: Array
     params: Params
     optimizer: Any
     average: Params
@@ -172,24 +171,24 @@ def loss(params: Params, batch: Batch, dtype: str, config: ModelConfig) -> Float
     """Mean absolute error of all scales, which go through the network together."""
     z, hr, sigma = (jnp.concatenate(part) for part in zip(*batch, strict=True))
     features = None if dtype == "float32" else dtype
-    prior = LearnedPrior.from_weights(Weights(params, config), features, precision=None)
+    prior = LearnedPrior.from_weights(Weights(params, config), features, precision="default")
     return jnp.mean(jnp.abs(accept(z, prior.residual(z, sigma)) - hr))
 
 
-def make_step(options: Minutes, config: ModelConfig, phase: Phase) -> Callable:
+def make_step(options: Minutes, config: ModelConfig, phase: Phase) -> Any:
     """(state, photographs, key, rate) -> (state, loss)."""
     optimizer = muon(1.0)
 
     def step(state, photographs, key, rate):
-        count, params, opt_state, average = state
-        batch = draw(photographs, jax.random.fold_in(key, count), options, phase)
+        number, params, opt_state, average = state
+        batch = draw(photographs, jax.random.fold_in(key, number), options, phase)
         value, gradient = jax.value_and_grad(loss)(params, batch, options.dtype, config)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree_util.tree_map_with_path(
             lambda path, p, u: p + rate * (1 if path[-1].key == "v" else ADAM) * u, params, updates
         )
-        average = optax.incremental_update(params, average, 0.002)
-        return State(count + 1, params, opt_state, average), value
+        average: Any = optax.incremental_update(params, average, 0.002)
+        return State(number + 1, params, opt_state, average), value
 
     return jax.jit(step, donate_argnums=0)
 

@@ -18,6 +18,7 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ class Cell:
     feedback_steps: int = 2
     curriculum: tuple[tuple[int, int], ...] = ()
     mixed: tuple[int, ...] = ()
-    border: str = "symmetric"
+    border: Literal["symmetric", "replicate"] = "symmetric"
     steps: int = 200
     seed: int = 0
     features: int = 32

@@ -14,6 +14,13 @@ class ModelConfig:
 
     The defaults are the official network (Umer et al., 2020, section III).
 
+    >>> import isrrescnet_jax as isr
+    >>> isr.ModelConfig(scale=4).halo
+    44
+    >>> isr.ModelConfig(channels=2)
+    Traceback (most recent call last):
+    ValueError: channels must be 1 or 3, not 2
+
     Attributes:
         channels: image channels, 3 (RGB) or 1 (grey).
         features: feature channels of the learned prior.
@@ -29,6 +36,9 @@ class ModelConfig:
         noise_input: the encoder sees the noise level as well, in grey levels, as one more channel
             of the same value everywhere (Zhang, Zuo & Zhang, "FFDNet", IEEE TIP 2018). The official
             network knows it only by the radius of the projection.
+
+    Raises:
+        ValueError: a count below 1, a step that is not positive, or a value of no name.
     """
 
     channels: int = 3

@@ -33,7 +33,7 @@ def extended(
     if not hidden.any() or hidden.all():
         return color
     nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    rows, columns = nearest
+    rows, columns = np.asarray(nearest)
     return color[rows, columns]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, Real
 
 from .dihedral import VARIANTS, turn, turn_back
 from .physics.operators import Bicubic
@@ -24,6 +24,13 @@ class Upscaler:
     Pictures of all sizes share a few compiled programs (see `solver.canvas`), and those larger than
     memory go in bands of rows (`solver.stream`). Values are in [0, 255] throughout.
 
+    >>> import jax, numpy as np, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> upscaler = isr.Upscaler(weights)
+    >>> [upscaler(np.zeros(shape, np.float32)).shape for shape in [(8, 9, 3), (10, 8, 1)]]
+    [(16, 18, 3), (20, 16, 1)]
+
     Attributes:
         weights: what to run.
         scale: the factor; that of the weights by default. The network works at high resolution
@@ -39,6 +46,9 @@ class Upscaler:
         max_memory: bytes that a picture may take; by default, what is free.
         device: JAX's default device if None.
         progress: show a bar for images that go in bands, where the output is a terminal.
+
+    Raises:
+        ValueError: neither weights nor operator name a scale, they disagree, or `tile` is below 1.
     """
 
     weights: Weights
@@ -50,18 +60,20 @@ class Upscaler:
     ensemble: bool = False
     tile: int | Literal["auto"] | None = "auto"
     max_memory: int | None = None
-    device: jax.Device | None = None
+    device: jax.Device | None = None  # pyright: ignore[reportInvalidTypeForm]
     progress: bool = False
 
     def __post_init__(self):
-        if self.operator is None:
+        operator = self.operator
+        if operator is None:
             scale = self.scale or self.weights.config.scale
             if scale is None:
                 raise ValueError("these weights name no scale: give one")
-            object.__setattr__(self, "operator", Bicubic(scale))
-        if self.scale not in (None, self.operator.scale):
-            raise ValueError(f"scale {self.scale} and operator {self.operator} do not agree")
-        object.__setattr__(self, "scale", self.operator.scale)
+            operator = Bicubic(scale)
+        if self.scale not in (None, operator.scale):
+            raise ValueError(f"scale {self.scale} and operator {operator} do not agree")
+        object.__setattr__(self, "operator", operator)
+        object.__setattr__(self, "scale", operator.scale)
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
         self._canvas  # noqa: B018 (warns here, if it must)
@@ -75,10 +87,10 @@ class Upscaler:
         """On a canvas, or in bands of rows where one would be too large."""
         canvas, (h, w, _) = self._canvas, plane.shape
         if not hasattr(canvas.operator, "at") or canvas.takes(h, w):
-            return canvas(plane).image
-        return Stream.fitting(canvas, h, w, self.progress)(plane).image
+            return np.asarray(canvas(plane).image)
+        return np.asarray(Stream.fitting(canvas, h, w, self.progress)(plane).image)
 
-    def _planes(self, color: Float[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
+    def _planes(self, color: Real[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
         """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
         color = np.asarray(color, np.float32)
         if color.ndim != 3 or color.shape[2] not in (1, 3) or 0 in color.shape:
@@ -92,10 +104,12 @@ class Upscaler:
         """One plane; with `ensemble` the mean over the dihedral group."""
         if not self.ensemble:
             return self._run(plane)
-        images = (turn_back(self._run(turn(plane, variant)), variant) for variant in VARIANTS)
-        return sum(images) / np.float32(len(VARIANTS))
+        total: Any = 0.0
+        for variant in VARIANTS:
+            total = total + turn_back(self._run(turn(plane, variant)), variant)
+        return total / np.float32(len(VARIANTS))
 
-    def __call__(self, color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
+    def __call__(self, color: Real[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.
 
         Raises:
@@ -106,7 +120,7 @@ class Upscaler:
         grey = np.shape(color)[2] == 1 and image.shape[2] == 3
         return image.mean(2, keepdims=True) if grey else image
 
-    def trace(self, color: Float[np.ndarray, "h w c"]) -> Solution:
+    def trace(self, color: Real[np.ndarray, "h w c"]) -> Solution:
         """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
         solutions = [self._canvas(plane, trace=True) for plane in self._planes(color)]
 
@@ -131,6 +145,14 @@ def upscale(
     operator: Any = None,
 ) -> Num[np.ndarray, "H W *c"]:
     """Upscale one picture.
+
+    >>> import jax, numpy as np, isrrescnet_jax as isr
+    >>> image = np.zeros((8, 9, 4), np.uint8)  # with an alpha channel
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> picture = isr.upscale(image, weights=weights)
+    >>> picture.shape, picture.dtype  # with the shipped weights: isr.upscale(image, scale=4)
+    ((16, 18, 4), dtype('uint8'))
 
     Args:
         image: (h, w), (h, w, 1), (h, w, 3), or with an alpha channel (h, w, 2), (h, w, 4); uint8,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from .config import ModelConfig
 from .files import atomic_path
+from .representation import count, thousands
 
 FORMAT = "isrrescnet-jax 1"
 
@@ -22,6 +25,13 @@ FORMAT = "isrrescnet-jax 1"
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """Parameters and configuration of one network; a pytree whose leaves are the parameters.
+
+    >>> import isrrescnet_jax as isr
+    >>> weights = isr.load_weights("x4")
+    >>> weights
+    Weights(x4, K=1, exact, 389 k parameters)
+    >>> weights.params["network"]["encoder"]["v"].shape, weights.config.features
+    ((5, 5, 3, 64), 64)
 
     Attributes:
         params: nested dictionary of arrays, one per tensor of the official checkpoint:
@@ -34,28 +44,21 @@ class Weights:
     params: dict[str, Any]
     config: ModelConfig = dataclasses.field(metadata={"static": True}, default=ModelConfig())
 
+    def __repr__(self) -> str:
+        config, (_, numbers) = self.config, count(self.params)
+        scale = "any scale" if config.scale is None else f"x{config.scale}"
+        about = f"{scale}, K={config.iterations}, {config.physics}"
+        return f"Weights({about}, {thousands(numbers)} parameters)"
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries as one, keys joined with dots."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return flatten_dict(tree, sep=".")
 
 
 def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
+    return unflatten_dict(flat, sep=".")
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -111,13 +114,24 @@ def check_params(params: dict[str, Any], config: ModelConfig) -> None:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """The weights that lie in the package, by name: "x4" (one iteration), "x4_k10" (ten), ..."""
-    folder = Path(str(resources.files(__package__) / "assets"))
+    """The weights that lie in the package, by name: "x4" (one iteration), "x4_k10" (ten), ...
+
+    >>> import isrrescnet_jax as isr
+    >>> sorted(isr.shipped_weights())
+    ['x2', 'x2_k10', 'x3', 'x3_k10', 'x4', 'x4_k10']
+    >>> isr.shipped_weights()["x4"].name
+    'x4.safetensors'
+    """
+    folder = Path(str(resources.files("isrrescnet_jax") / "assets"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def load_weights(name: str | os.PathLike) -> Weights:
     """Load weights by shipped name ("x4") or from a `.safetensors` file; never uses the network.
+
+    >>> import isrrescnet_jax as isr
+    >>> isr.load_weights("x2_k10")
+    Weights(x2, K=10, reference, 389 k parameters)
 
     Returns:
         `Weights` whose parameters are float32 NumPy arrays (JAX moves them when they are used).
@@ -159,8 +173,8 @@ def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[st
         raise ValueError(f"{path} is not an ISRResCNet weights file (metadata lacks {FORMAT!r})")
     try:
         config = ModelConfig(**json.loads(metadata["config"]))
+        check_params(flat, config)  # before it is a tree: names may contradict each other
         params = unflatten(flat)
-        check_params(params, config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     extra = {k: v for k, v in metadata.items() if k not in ("format", "config")}
@@ -171,6 +185,20 @@ def save_weights(
     weights: Weights, path: str | os.PathLike, metadata: dict[str, str] | None = None
 ) -> None:
     """Write weights as float32 safetensors with the configuration in the metadata; atomic.
+
+    >>> import pathlib, tempfile, jax, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "mine.safetensors")
+    ...     isr.save_weights(weights, path, {"note": "not trained"})
+    ...     isr.load_weights(path)
+    Weights(x2, K=2, reference, 979 parameters)
+
+    Args:
+        weights: any real type; what is written is float32.
+        path: of the file, which is complete or not there.
+        metadata: free text, kept beside the configuration.
 
     Raises:
         ValueError: the parameters do not fit the configuration or are not finite.

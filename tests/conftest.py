@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-import isrrescnet_jax as isr
+# Before anything imports the library: all annotations are checked, shapes and types of arrays too,
+# and as everywhere in Python a whole number will do for a float.
+CHECKED = ["isrrescnet_jax", "convert"]
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+jaxtyping.install_import_hook(CHECKED, CHECKER)
+
+import isrrescnet_jax as isr  # noqa: E402
 
 settings.register_profile(
     "default", max_examples=12, deadline=None, derandomize=True, print_blob=True

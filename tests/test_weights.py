@@ -64,6 +64,8 @@ def damaged(flat, metadata, how):
             del flat[name]
         case "unknown":
             flat["extra"] = np.zeros(3, "f4")
+        case "alpha.more is unknown":
+            flat["alpha.more"] = np.zeros(3, "f4")
         case "not \\(":
             flat[name] = flat[name][:-1].copy()
         case "not finite":
@@ -77,7 +79,15 @@ def damaged(flat, metadata, how):
 
 @pytest.mark.parametrize(
     "how",
-    ["missing", "unknown", r"not \(", "not finite", "not an ISRResCNet", "channels must be"],
+    [
+        "missing",
+        "unknown",
+        "alpha.more is unknown",
+        r"not \(",
+        "not finite",
+        "not an ISRResCNet",
+        "channels must be",
+    ],
 )
 def test_bad_files_are_named_in_one_line(tmp_path, small, how):
     path = tmp_path / "bad.safetensors"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -29,14 +29,14 @@ class Batch:
         jobs: inputs and outputs.
         out: the folder or file of the results.
         overlooked: files in its folders that look like pictures, but are not read.
-        messages: where it says how far it is.
+        messages: the stream on which it says how far it is.
         json: file for what was done to each.
     """
 
     jobs: list[Job]
     out: Path
     overlooked: tuple[Path, ...]
-    messages: TextIO
+    messages: Any
     json: Path | None = None
 
 

@@ -68,6 +68,8 @@ class Model:
             operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)
         else:
             operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
+        memory = self.max_memory
+        memory = None if memory is None else parse_bytes(memory, "--max-memory")
         return Upscaler(
             weights,
             scale,
@@ -77,7 +79,7 @@ class Model:
             dtype=self.dtype,
             ensemble=self.ensemble,
             tile=None if self.tile == "none" else self.tile,
-            max_memory=self.max_memory and parse_bytes(self.max_memory, "--max-memory"),
+            max_memory=memory,
             device=device,
             progress=True,
         )

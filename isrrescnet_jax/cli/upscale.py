@@ -97,7 +97,7 @@ class Upscale(Model, Files):
                 from ..evaluation.figures import trace_figure
 
                 trace_figure(solution, self.trace / f"{source.stem}_iterates.png")
-            height, width = task.film.pictures[0].color.shape[:2]
+            height, width = next(iter(task.film.pictures)).color.shape[:2]
             frames = f", {task.film.count} {_MORE[task.film.kind]}" * (task.film.kind != "still")
             line = f"{source} {width // scale}x{height // scale} -> {target}{frames}"
             details = {"width": width, "height": height, "scale": scale, "count": task.film.count}

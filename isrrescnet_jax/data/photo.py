@@ -4,6 +4,7 @@ Everything works under `jit` on arrays of one shape, so that training data is ma
 runs; what differs from image to image are values. Nothing here is meant to be differentiated.
 """
 
+import functools
 import math
 
 import jax
@@ -54,7 +55,7 @@ def gaussian_blur(
         pad = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
         wide, length = jnp.pad(x, pad, mode="edge"), x.shape[axis]
         shifted = (jax.lax.slice_in_dim(wide, i, i + length, axis=axis) for i in range(len(t)))
-        x = sum(s * weights[:, i] for i, s in enumerate(shifted))
+        x = functools.reduce(jnp.add, (s * weights[:, i] for i, s in enumerate(shifted)))
     return x
 
 
@@ -78,7 +79,7 @@ def _coded(x: Float[Array, "n h w c"], table: Int[Array, "n 8 8"]) -> Float[Arra
     return clip(_nearest(back + 128).reshape(n, h, w, c))
 
 
-def _doubled(x: Float[Array, "n h w c"]) -> Float[Array, "n 2h 2w c"]:
+def _doubled(x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w c"]:
     """Chroma at full size: a triangle filter of 3/4 and 1/4, with the rounding of libjpeg."""
     for axis in (1, 2):
         wide = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(4)], mode="edge")

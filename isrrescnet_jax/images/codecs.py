@@ -1,12 +1,12 @@
 """Picture files in: PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF. And out: the first five."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -151,7 +151,8 @@ def assembled(
     bits = 8 if pixels.dtype == np.uint8 else 16
     values = np.divide(pixels, unit, dtype=np.float32)
     if orientation > 4 and metadata.dpi:
-        metadata = Metadata(metadata.dpi[::-1], metadata.exif, metadata.xmp, metadata.text)
+        across, down = metadata.dpi
+        metadata = dataclasses.replace(metadata, dpi=(down, across))
     if values.shape[-1] in (1, 3):
         return Picture(np.ascontiguousarray(values), None, bits, icc, metadata)
     color, alpha = np.ascontiguousarray(values[..., :-1]), np.ascontiguousarray(values[..., -1])
@@ -214,7 +215,7 @@ def write(picture: Picture, path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+def writing(path: str | os.PathLike) -> Iterator[io.BufferedRandom]:
     """A file to write to, which takes the place of `path` when it is whole."""
     with atomic_path(path) as temporary, open(temporary, "w+b") as file:
         yield file

@@ -3,10 +3,11 @@
 Pillow writes no colour pictures of 16 bits: `_write_png_16` and tifffile do.
 """
 
+import io
 import struct
 import warnings
 import zlib
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -15,6 +16,8 @@ from PIL import Image, PngImagePlugin
 
 from .metadata import Metadata, directory_bytes, exif_of, sub_directories, texts_of
 from .picture import Picture, to_uint8
+
+OpenFile = io.BufferedRandom | io.BytesIO
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -39,7 +42,7 @@ def as_image(pixels: Shaped[np.ndarray, "h w c"]) -> Image.Image:
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
-def encode(picture: Picture, format: str, file: IO[bytes]) -> None:
+def encode(picture: Picture, format: str, file: OpenFile) -> None:
     """Write one picture to an open, empty file in one of Pillow's formats."""
     pixels = pixels_of(picture, format)
     if format == "TIFF":
@@ -79,7 +82,7 @@ def _software_elsewhere(metadata: Metadata) -> Metadata:
     return metadata if metadata.exif else Metadata()
 
 
-def encode_pages(pages: Any, file: IO[bytes]) -> None:
+def encode_pages(pages: Any, file: OpenFile) -> None:
     """Write pictures, one or several, as the pages of a TIFF file."""
     with tifffile.TiffWriter(file, byteorder="<") as writer:
         for page in pages:
@@ -130,7 +133,7 @@ def _tags(metadata: Metadata) -> list[tuple]:
     return tags
 
 
-def _write_directories(file: IO[bytes], pages: Any) -> None:
+def _write_directories(file: OpenFile, pages: Any) -> None:
     """EXIF and GPS data, after the pages that refer to them."""
     if not any(page.metadata.exif for page in pages):
         return
@@ -145,14 +148,17 @@ def _write_directories(file: IO[bytes], pages: Any) -> None:
                 if start >= 2**32 or written.is_bigtiff:
                     continue  # these directories are of the small kind
                 file.write(b"\0" * (end % 2) + directory_bytes(tags, start))
-                reference = page.tags[code + 1]
+                reference = page.aspage().tags[code + 1]
                 reference.overwrite(start)
                 file.seek(reference.offset)
                 file.write(struct.pack("<H", code))
 
 
 def _write_png_16(
-    file: IO[bytes], pixels: UInt16[np.ndarray, "h w c"], icc: bytes | None, metadata: Metadata
+    file: OpenFile,
+    pixels: UInt16[np.ndarray, "h w c"],
+    icc: bytes | None,
+    metadata: Metadata,
 ) -> None:
     height, width, channels = pixels.shape
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]

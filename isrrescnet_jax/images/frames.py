@@ -5,14 +5,14 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import tifffile
 from PIL import Image
 
 from .codecs import PILLOWS, TIFF, assembled, decode, load, named
-from .encoders import as_image, encode, encode_pages, pixels_of, save_options
+from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save_options
 from .metadata import read_metadata
 from .picture import Picture
 
@@ -76,7 +76,7 @@ def holds(format: str, kind: Kind) -> bool:
     return kind == "still" or kind in _HOLDS.get(format, ())
 
 
-def encode_film(film: Film, format: str, file: IO[bytes]) -> None:
+def encode_film(film: Film, format: str, file: OpenFile) -> None:
     """Write all pictures, 8 bits for animations, to an open, empty file.
 
     Raises:

@@ -56,20 +56,22 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
         ValueError: another kind of page, or a compression that tifffile needs help with.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[index]
+        page = file.pages[index].aspage()
+        kind = tifffile.PHOTOMETRIC(page.photometric).name
         if page.dtype is None or page.dtype.name not in (
             *("float16", "float32", "float64"),
             *("int32", "uint32"),
         ):
             raise ValueError(f"pixels of type {page.dtype} are not supported: save 8 or 16 bits")
-        if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB") or page.imagedepth > 1:
-            kind = page.photometric.name.lower()
-            raise ValueError(f"{kind} pixels of type {page.dtype} are not supported: save RGB")
+        if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or page.imagedepth > 1:
+            raise ValueError(
+                f"{kind.lower()} pixels of type {page.dtype} are not supported: save RGB"
+            )
         if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Image.DecompressionBombError
-        colors = 3 if page.photometric.name == "RGB" else 1
+        colors = 3 if kind == "RGB" else 1
         pixels = page.asarray().reshape(*page.shape)
-        white_is_zero = page.photometric.name == "MINISWHITE"
+        white_is_zero = kind == "MINISWHITE"
         opacity = page.extrasamples[:1] in [(1,), (2,)]
         premultiplied = page.extrasamples[:1] == (1,)
         separate = page.planarconfig == 2 and page.samplesperpixel > 1

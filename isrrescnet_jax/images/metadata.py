@@ -85,15 +85,15 @@ def texts_of(metadata: Metadata) -> list[tuple[str, str]]:
 
 
 def _dpi(image: Image.Image, exif: Any) -> tuple[float, float] | None:
-    found = image.info.get("dpi")
+    found: Any = image.info.get("dpi")
     if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
         found = None  # Pillow's guess
     if found is None and exif:
         unit = _PER_INCH.get(exif.get(_BASE.ResolutionUnit, 2))
         sides = exif.get(_BASE.XResolution), exif.get(_BASE.YResolution)
-        found = unit and None not in sides and [float(side) * unit for side in sides]
+        found = None if unit is None or None in sides else [float(side) * unit for side in sides]
     try:
-        across, down = map(float, found)
+        across, down = map(float, found or ())
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if all(1 <= side < 1e6 for side in (across, down)) else None

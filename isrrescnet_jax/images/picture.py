@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
+from ..representation import in_one_line
 from .metadata import Metadata
 
 
@@ -27,6 +28,8 @@ class Picture:
     bits: Literal[8, 16] = 8
     icc: bytes | None = None
     metadata: Metadata = Metadata()
+
+    __repr__ = in_one_line
 
 
 def to_uint8(x: Num[Any, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -7,6 +7,7 @@ around, and leaves out the alpha of some BMP files.
 import io
 import re
 import sys
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
@@ -102,7 +103,8 @@ def _read_bmp_32(image: BmpImageFile, data: bytes) -> UInt8[np.ndarray, "h w c"]
     pixels = np.frombuffer(data[tile.offset : tile.offset + size], np.uint8)
     if len(pixels) < size:
         raise ValueError("the file ends before the picture does")
-    pixels = pixels.reshape(image.height, image.width, 4)[:: tile.args[2], :, [2, 1, 0, 3]]
+    _, _, direction = cast(tuple[str, int, int], tile.args)
+    pixels = pixels.reshape(image.height, image.width, 4)[::direction, :, [2, 1, 0, 3]]
     return pixels if pixels[..., 3].any() else pixels[..., :3]
 
 

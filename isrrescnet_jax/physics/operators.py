@@ -1,7 +1,7 @@
 """The physics: how a high-resolution image x becomes the low-resolution y that was observed.
 
 An operator D is a small pytree with these methods; anything that offers `scale`, `initial` and
-`gradient` can take its place in `solver.unroll`:
+`gradient` (`protocols.Operator`) can take its place in `solver.unroll`:
 
     forward(x)       D x, the observation of x
     upsample(y)      U y, what stands for the adjoint in the iterations
@@ -12,13 +12,12 @@ An operator D is a small pytree with these methods; anything that offers `scale`
 There are two kinds of physics, and weights work with the one they were trained with:
 
     reference    the official implementation with its defects: what converted weights need
-    exact        what the mathematics means: samples are pixel-centred, U = D^T, so that `gradient`
-                 is the gradient of 1/2 |D v - y|^2, and the initial image is MATLAB's bicubic
-                 interpolation, without dark borders
+    exact        what the mathematics means: pixel-centred samples, U = D^T, so that `gradient` is
+                 that of 1/2 |D v - y|^2, and MATLAB's bicubic interpolation as the initial image
 
-An operator made without `reference=` takes that of the weights it is used with (`ModelConfig`,
-`for_weights`); used by itself it has to be told, by `reference=True` or `reference=False`. Images
-are (n, h, w, c) in [0, 255]; high-resolution sides are `scale` times the low-resolution ones.
+An operator made without `reference=` takes that of the weights it is used with (`for_weights`);
+used by itself it has to be told, by `reference=True` or `reference=False`. Images are (n, h, w, c)
+in [0, 255]; high-resolution sides are `scale` times the low-resolution ones.
 """
 
 import dataclasses
@@ -30,17 +29,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..config import SCALES, ModelConfig
+from ..representation import in_one_line
 from . import sampling
 
-Image = Float[Array, "n h w c"]
+Low = Float[Array, "n h w c"]
+High = Float[Array, "n H W c"]
+LowLike = Float[ArrayLike, "n h w c"]
+HighLike = Float[ArrayLike, "n H W c"]
+_STATIC = {"static": True}
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
-
-
-def _static(default: Any = dataclasses.MISSING) -> Any:
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +49,12 @@ class _Operator:
 
     Attributes:
         scale: s.
-        reference: True for the operator of the reference implementation, False for the exact one,
-            None for that of the weights.
+        reference: True for the reference implementation's, False for the exact one, None for that
+            of the weights.
     """
 
-    scale: int = _static()
-    reference: bool | None = dataclasses.field(
-        default=None, kw_only=True, metadata={"static": True}
-    )
+    scale: int = dataclasses.field(metadata=_STATIC)
+    reference: bool | None = dataclasses.field(default=None, kw_only=True, metadata=_STATIC)
 
     def __post_init__(self):
         if self.scale not in SCALES:
@@ -77,31 +75,34 @@ class _Operator:
         real = jnp.dtype(dtype).name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
-    def forward(self, x: Image) -> Image:
+    def _at(self, y: Low) -> "Placed":
+        return self.at(y.shape[1], y.shape[2], y.dtype)
+
+    def forward(self, x: HighLike) -> Low:
         """D x."""
         x = jnp.asarray(x)
         s = self.scale
         return self.at(x.shape[1] // s, x.shape[2] // s, x.dtype).forward(x)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: LowLike) -> High:
         """D^T y, with <D x, y> = <x, D^T y>."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).adjoint(y)
+        return self._at(y).adjoint(y)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: LowLike) -> High:
         """U y: the true adjoint unless the reference does otherwise."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).upsample(y)
+        return self._at(y).upsample(y)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: HighLike, y: LowLike) -> High:
         """U (D v - y); with reference=False the gradient of 1/2 |D v - y|^2."""
         v, y = jnp.asarray(v), jnp.asarray(y)
-        return self.at(*y.shape[1:3], v.dtype).gradient(v, y)
+        return self.at(y.shape[1], y.shape[2], v.dtype).gradient(v, y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: LowLike) -> High:
         """x_0: bilinear with dark borders (reference), or MATLAB's bicubic interpolation."""
         y = jnp.asarray(y)
-        return self.at(*y.shape[1:3], y.dtype).initial(y)
+        return self._at(y).initial(y)
 
     # What differs between operators: what they need to know of an axis, and D and U with it.
 
@@ -112,13 +113,13 @@ class _Operator:
         border = getattr(self, "border", "symmetric")
         return {"initial": sampling.imresize_taps(n, n * self.scale, border)}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         raise NotImplementedError
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         return self._adjoint(y, rows, columns)
 
-    def _adjoint(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _adjoint(self, y: Low, rows: Axis, columns: Axis) -> High:
         n, h, w, c = y.shape
         x = jax.ShapeDtypeStruct((n, h * self.scale, w * self.scale, c), y.dtype)
         forward = functools.partial(self._forward, rows=rows, columns=columns)
@@ -143,28 +144,30 @@ class Placed:
     rows: Axis
     columns: Axis
 
+    __repr__ = in_one_line
+
     @property
     def scale(self) -> int:
         """s."""
         return self.operator.scale
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: High) -> Low:
         """D x."""
         return self.operator._forward(x, self.rows, self.columns)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: Low) -> High:
         """D^T y."""
         return self.operator._adjoint(y, self.rows, self.columns)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: Low) -> High:
         """U y."""
         return self.operator._upsample(y, self.rows, self.columns)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: High, y: Low) -> High:
         """U (D v - y)."""
         return self.upsample(self.forward(v) - y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: Low) -> High:
         """x_0."""
         return sampling.resize(y, self.rows["initial"], self.columns["initial"])
 
@@ -188,15 +191,30 @@ class Bicubic(_Operator):
     """Bicubic reduction, the degradation of the benchmarks and the default.
 
     reference=True: D takes every s-th pixel and U is the interpolation with swapped fractions of
-    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded,
-    with which the low-resolution images of the benchmarks were made. By power iteration |D^T D| is
-    0.250, 0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112,
-    0.0628 with replicated ones.
+    `sampling.bicubic_upsample`. reference=False: D is MATLAB's antialiased `imresize`, unrounded
+    (the cubic kernel of Keys, IEEE Transactions on ASSP 29(6), 1981, stretched by s), with which
+    the low-resolution images of the benchmarks were made. By power iteration |D^T D| is 0.250,
+    0.111, 0.0625 for s = 2, 3, 4 with symmetric borders, which is 1 / s^2, and 0.251, 0.112, 0.0628
+    with replicated ones.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Bicubic(2, reference=False)
+    >>> x = jnp.full((1, 8, 12, 3), 100.0)
+    >>> y = operator.forward(x)
+    >>> y.shape, operator.initial(y).shape
+    ((1, 4, 6, 3), (1, 8, 12, 3))
+    >>> bool(jnp.abs(operator.gradient(x, y)).max() < 1e-3)
+    True
 
     Attributes:
+        scale: s, one of 2, 3, 4.
         border: how the exact D continues an image beyond its edge: "symmetric" mirrors it, edge
             pixel included, as MATLAB does; "replicate" repeats the edge pixel, as the usual copies
             of the benchmarks have it. Without effect on the reference's.
+        reference: True or False; None for that of the weights.
+
+    Raises:
+        ValueError: another scale or border; on use by itself, `reference` is None.
     """
 
     border: Literal["symmetric", "replicate"] = dataclasses.field(
@@ -215,12 +233,12 @@ class Bicubic(_Operator):
             own = {"down": sampling.imresize_taps(n * self.scale, n, self.border)}
         return super().axis(n, real) | own
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         if self._reference:
             return x[:, :: self.scale, :: self.scale]
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         maps = ((axis["near"], axis["weight"]) for axis in (rows, columns))
@@ -235,6 +253,11 @@ class Bilinear(_Operator):
     reference=True: the sampler of the initial image (see `sampling.bilinear_taps`), both ways.
     reference=False: D samples at the centres of the low-resolution pixels, s i + (s - 1) / 2,
     without antialiasing.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Bilinear(2, reference=False).forward(x).ravel()
+    Array([0.5, 2.5, 4.5, 6.5], dtype=float32)
     """
 
     def axis(self, n: int, real: str) -> Axis:
@@ -244,10 +267,10 @@ class Bilinear(_Operator):
             down = sampling.centre_taps(n, self.scale)
         return super().axis(n, real) | {"down": down}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         return sampling.resize(y, rows["initial"], columns["initial"])
@@ -262,6 +285,13 @@ class Blur(_Operator):
     padding, cropped to the image, hence shifted by k // 2 pixels. reference=False: the kernel's
     window is centred on the low-resolution pixel (to half a pixel), edge pixels are repeated.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Blur(2, jnp.full((4, 4), 1 / 16), reference=False)
+    >>> operator
+    Blur(scale=2, reference=False, kernel=f32[4,4])
+    >>> operator.forward(jnp.ones((1, 8, 8, 3))).shape
+    (1, 4, 4, 3)
+
     Attributes:
         kernel: (k, k) for all channels, or (c, k, k), one for each.
 
@@ -269,7 +299,9 @@ class Blur(_Operator):
         ValueError: on use: another shape, or one the reference cannot use (k even, or k < s).
     """
 
-    kernel: Float[Array, "*c k k"]
+    kernel: Float[ArrayLike, "..."]
+
+    __repr__ = in_one_line
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -296,7 +328,7 @@ class Blur(_Operator):
         # Of a canvas, what lies outside of the image sees some of it all the same.
         return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
 
-    def _convolve(self, x: Image) -> Image:
+    def _convolve(self, x: High) -> Low:
         """Depthwise correlation with stride s, without padding."""
         return lax.conv_general_dilated(
             x,
@@ -308,12 +340,12 @@ class Blur(_Operator):
             precision="highest",
         )
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         y = self._convolve(columns["seen"](rows["seen"](x, 1), 2))
-        inside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
-        return y * jnp.outer(*inside)[:, :, None]
+        above, beside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
+        return y * jnp.outer(above, beside)[:, :, None]
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Low, rows: Axis, columns: Axis) -> High:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         (n, h, w, c), s = y.shape, self.scale
@@ -335,9 +367,14 @@ class Decimation(_Operator):
 
     The gradient, v - y there and zero elsewhere, is the true one; only the initial image differs
     between reference=True and reference=False.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.arange(8.0).reshape(1, 1, 8, 1).repeat(2, axis=1)
+    >>> isr.Decimation(2, reference=False).forward(x).ravel()
+    Array([1., 3., 5., 7.], dtype=float32)
     """
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         return x[:, 1 :: self.scale, 1 :: self.scale]
 
 
@@ -349,9 +386,9 @@ def for_weights(operator: Any, config: ModelConfig) -> Any:
     Warns:
         UserWarning: the operator was given with a `reference` that is not that of the weights.
     """
+    reference = config.physics == "reference"
     if not hasattr(operator, "reference"):
         return operator
-    reference = config.physics == "reference"
     if operator.reference is None:
         return dataclasses.replace(operator, reference=reference)
     if operator.reference != reference:

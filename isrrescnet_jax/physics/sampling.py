@@ -17,6 +17,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int
 
+from ..representation import in_one_line
+
 # --- sparse matrices ------------------------------------------------------------------------------
 
 
@@ -39,6 +41,8 @@ class Taps:
     back_index: Int[Array | np.ndarray, "i b"]
     back_weight: Float[Array | np.ndarray, "i b"]
     rate: tuple[int, int] = dataclasses.field(default=(1, 1), metadata={"static": True})
+
+    __repr__ = in_one_line
 
     def __call__(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
         """Apply along `axis`."""
@@ -90,7 +94,7 @@ def _taps_jvp(primals: Any, tangents: Any, *, axis: int) -> tuple[Any, Any]:
     (x, *maps), (dx, *_) = primals, tangents  # sizes are not differentiated
     out = _taps.bind(x, *maps, axis=axis)
     if isinstance(dx, ad.Zero):
-        return out, ad.Zero.from_primal_value(out)
+        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
     return out, _taps.bind(dx, *maps, axis=axis)
 
 
@@ -236,7 +240,8 @@ def bicubic_upsample(
     out: Any = 0.0
     for b in range(4):
         near = padded[:, :, b : b + w]
-        mixed = sum(near[:, a : a + h, :, None] * by_column[:, :, a, None] for a in range(4))
+        products = (near[:, a : a + h, :, None] * by_column[:, :, a, None] for a in range(4))
+        mixed = functools.reduce(jnp.add, products)
         # (n, h, 1, w, s, c) by (h, s, 1, 1, 1)
         out = out + mixed[:, :, None] * by_row[:, :, b, None, None, None]
     return out.reshape(n, h * s, w * s, c)

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -82,7 +83,7 @@ def bilinear(name: str, default: Way, **platforms: Way) -> Callable[..., Array]:
         rule = functools.partial(_batch, primitive, maps, target, (first, second))
         batching.primitive_batchers[primitive] = rule
 
-    def call(x: Array, kernel: Array, **fixed: Any) -> Array:
+    def call(x: Array | np.ndarray, kernel: Array | np.ndarray, **fixed: Any) -> Array:
         return primitives["out"].bind(*_varying_alike(x, kernel), **fixed)
 
     return call
@@ -95,8 +96,8 @@ def _define(primitive: Primitive, maps: dict[str, Callable[..., Array]]) -> None
 
     primitive.def_impl(run)
     primitive.def_abstract_eval(lambda a, b, *, shape, **_: a.update(shape=shape, weak_type=False))
-    for platform, run in maps.items():
-        lowering = mlir.lower_fun(run, multiple_results=False)
+    for platform, way in maps.items():
+        lowering = mlir.lower_fun(way, multiple_results=False)
         mlir.register_lowering(primitive, lowering, None if platform == "default" else platform)
 
 
@@ -113,7 +114,9 @@ def _batch(primitive, maps, target, names, args, dims, *, shape, **fixed):
     fixed["shape"] = shape
     if None not in dims:
         args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
-        ways = {platform: jax.vmap(functools.partial(f, **fixed)) for platform, f in maps.items()}
+        ways: dict[str, Callable[..., Array]] = {
+            platform: jax.vmap(functools.partial(f, **fixed)) for platform, f in maps.items()
+        }
         # One by one: XLA's grouped convolutions are slow there.
         ways["cpu"] = lambda *args: lax.map(lambda pair: primitive.bind(*pair, **fixed), args)
         return lax.platform_dependent(*args, **ways), 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -99,7 +100,9 @@ _correlate_reflect = bilinear(
 
 
 def conv3x3_reflect(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], precision: Any = None
+    x: Float[Array | np.ndarray, "n h w i"],
+    kernel: Float[Array | np.ndarray, "3 3 i o"],
+    precision: Any = None,
 ) -> Float[Array, "n h w o"]:
     """3x3 correlation of the image reflected at its borders; sides of at least 2.
 
@@ -109,7 +112,8 @@ def conv3x3_reflect(
     kernel row 0, and so on around the image. These small products are added.
     """
     if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # of the caller, not of lowering
+        # Of the caller, not of lowering.
+        precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return _correlate_reflect(x, kernel, shape=(*x.shape[:3], kernel.shape[3]), precision=precision)
 
 
@@ -136,7 +140,7 @@ def conv3x3_reflect_window(
         identity: added here and not behind, as XLA fuses nothing with an array that is written to
             in part: another addition would read and write all features once more.
     """
-    extent = dict(zip((1, 2), _extent(size), strict=True))
+    extent: dict[int, tuple[Any, Any]] = dict(zip((1, 2), _extent(size), strict=True))
     out = conv(x, kernel, 1, precision) + bias
     if identity is not None:
         out = out + identity

@@ -11,8 +11,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.linen.dtypes import promote_dtype
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from . import winograd
 from .bilinear import Way, bilinear
@@ -22,10 +24,17 @@ Padding = str | int | Sequence[tuple[int, int]]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def correlate(x: Array, kernel: Array, *, padding: Pairs, precision: Any) -> Array:
+def correlate(
+    x: Array | np.ndarray, kernel: Array | np.ndarray, *, padding: Pairs, precision: Any
+) -> Array:
     """XLA's convolution."""
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, precision=precision
+        jnp.asarray(x),
+        jnp.asarray(kernel),
+        (1, 1),
+        padding,
+        dimension_numbers=_LAYOUT,
+        precision=precision,
     )
 
 
@@ -110,8 +119,8 @@ def _pairs(padding: Padding, size: tuple[int, int]) -> Pairs:
 
 
 def conv(
-    x: Float[Array, "n h w i"],
-    kernel: Float[Array, "kh kw i o"],
+    x: Float[ArrayLike, "n h w i"],
+    kernel: Float[ArrayLike, "kh kw i o"],
     padding: Padding = "SAME",
     precision: Any = None,
 ) -> Float[Array, "n H W o"]:
@@ -120,11 +129,11 @@ def conv(
     Forward and reverse mode to any order, `vmap` over images and kernels, `jax.checkpoint` and
     `jax.export` work as with `lax.conv_general_dilated`.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
     >>> x, kernel = jnp.ones((1, 5, 6, 2)), jnp.ones((3, 3, 2, 4))
-    >>> conv(x, kernel).shape, conv(x, kernel, "VALID").shape
+    >>> isr.conv(x, kernel).shape, isr.conv(x, kernel, "VALID").shape
     ((1, 5, 6, 4), (1, 3, 4, 4))
-    >>> _, tangent = jax.jvp(lambda k: conv(x, k), (kernel,), (kernel,))
+    >>> _, tangent = jax.jvp(lambda k: isr.conv(x, k), (kernel,), (kernel,))
     >>> float(tangent[0, 2, 2, 0])
     18.0
 
@@ -145,7 +154,8 @@ def conv(
         raise ValueError(f"a kernel of {height} x {width} is larger than images of {x.shape[1:3]}")
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # of the caller, not of lowering
+        # Of the caller, not of lowering.
+        precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     x, kernel = x.astype(dtype), kernel.astype(dtype)
     sides = [n + sum(p) - k + 1 for n, p, k in zip(x.shape[1:3], pairs, kernel.shape, strict=False)]
     shape = (x.shape[0], *sides, kernel.shape[3])
@@ -159,8 +169,8 @@ class Conv(nn.Module):
     Inside `lax.scan` (each iteration of `unroll`), on a CPU, Flax's has gradients that are 35 times
     slower.
 
-    >>> import jax, jax.numpy as jnp
-    >>> layer = Conv(features=8, kernel_size=(3, 3))
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> layer = isr.Conv(features=8, kernel_size=(3, 3))
     >>> params = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     >>> layer.apply(params, jnp.ones((2, 6, 7, 3))).shape
     (2, 6, 7, 8)
@@ -193,7 +203,7 @@ class Conv(nn.Module):
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         images = x.reshape(-1, *x.shape[-3:])
         out = conv(images, kernel, self.padding, self.precision)
         out = out.reshape(*x.shape[:-3], *out.shape[1:])

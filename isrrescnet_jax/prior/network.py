@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import ModelConfig
+from ..representation import in_one_line
 from ..weights import Weights, expected_shapes, unflatten
 from .border import Size, conv3x3_reflect, conv3x3_reflect_window, inside, reflect_borders
 from .conv import conv
@@ -89,7 +90,7 @@ class Compress(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "n h w f"], slopes: Float[Array, " 2f"]
+        self, h: Float[Array, "n h w f"], slopes: Float[Array, " 2*f"]
     ) -> Float[Array, "n h w f"]:
         f = h.shape[-1]
         kernel = self.param("kernel", nn.initializers.he_normal(), (1, 1, 2 * f, f))
@@ -159,13 +160,13 @@ class ResidualNetwork(nn.Module):
         kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
         block = ResidualBlock(True, self.precision, parent=None)
 
-        def step(h, chosen):
+        def step(h: Array, chosen: Array) -> tuple[Any, None]:
             # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
             # and take it again for each.
             choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
             return block.apply({"params": jax.tree.map(choose, kernels)}, h, size), None
 
-        return lax.scan(step, h, np.eye(len(others), dtype=np.float32))[0]
+        return lax.scan(step, h, jnp.asarray(np.eye(len(others), dtype=np.float32)))[0]
 
     def __call__(
         self,
@@ -200,7 +201,7 @@ class ResidualNetwork(nn.Module):
         """All feedback steps. Not `nn.scan`, which traces its body twice."""
         network = self.clone(parent=None)
 
-        def feedback(h, variables):
+        def feedback(h: Array, variables: Any) -> Any:
             return network.apply(variables, h, size, method="feedback")
 
         def loop(h, variables, unroll=False):
@@ -221,6 +222,12 @@ class ResidualNetwork(nn.Module):
 class LearnedPrior:
     """The official prior as a value for `unroll`: called with (z, sigma, alpha), returns N.
 
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, scale=2)
+    >>> prior = isr.LearnedPrior.from_weights(isr.init_weights(config, jax.random.key(0)))
+    >>> prior(jnp.ones((2, 8, 9, 3)), jnp.ones(2), jnp.zeros(())).shape
+    (2, 8, 9, 3)
+
     Attributes:
         kernels: fused parameters of `ResidualNetwork`.
         config, dtype, precision: as there.
@@ -230,6 +237,8 @@ class LearnedPrior:
     config: ModelConfig = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(default=None, metadata={"static": True})
     precision: Any = dataclasses.field(default="highest", metadata={"static": True})
+
+    __repr__ = in_one_line
 
     @classmethod
     def from_weights(cls, weights: Weights, dtype=None, precision="highest") -> "LearnedPrior":
@@ -241,7 +250,8 @@ class LearnedPrior:
     ) -> Float[Array, "n h w c"]:
         """r(z, sigma), before the projection; sigma matters, and is needed, with `noise_input`."""
         network = ResidualNetwork(self.config, self.dtype, self.precision)
-        return network.apply({"params": self.kernels}, z, sigma=sigma)
+        r: Any = network.apply({"params": self.kernels}, z, sigma=sigma)
+        return r
 
     def __call__(
         self, z: Float[Array, "n h w c"], sigma: Float[Array, " n"], alpha: Float[Array, ""]
@@ -255,7 +265,15 @@ def init_weights(config: ModelConfig, key: jax.Array) -> Weights:
 
         alpha = linspace(log 2, log 1, K),    w_k = log(k / (k + 3)), w_0 as w_1
 
-    The lengths g start as |v|, so that w = v.
+    The lengths g start as |v|, so that w = v. (He, Zhang, Ren & Sun, ICCV 2015.)
+
+    >>> import jax, isrrescnet_jax as isr
+    >>> config = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=3, scale=2)
+    >>> weights = isr.init_weights(config, jax.random.key(0))
+    >>> weights
+    Weights(x2, K=3, reference, 981 parameters)
+    >>> jax.numpy.exp(weights.params["alpha"]).round(2)
+    Array([2.  , 1.41, 1.  ], dtype=float32)
     """
     return Weights(_init_params(config, key), config)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 
 def norm(v: jax.Array | np.ndarray, decoder: bool, keepdims: bool = False) -> Any:
@@ -21,14 +22,12 @@ def fuse(network: dict[str, Any]) -> dict[str, Any]:
 
     NumPy arrays give NumPy arrays. (Salimans & Kingma, "Weight normalization", NeurIPS 2016.)
     """
-
-    def fused(name, node):
-        if not isinstance(node, dict):
-            return node
-        if "v" not in node:
-            return {key: fused(key, value) for key, value in node.items()}
-        v, decoder = node["v"], name == "decoder"
-        g = node["g"][:, None] if decoder else node["g"]
-        return {"kernel": v * (g / norm(v, decoder, keepdims=True)), "bias": node["bias"]}
-
-    return {name: fused(name, node) for name, node in network.items()}
+    flat: dict[Any, Any] = flatten_dict(network)
+    fused = {path: value for path, value in flat.items() if path[-1] not in ("v", "g")}
+    for path, v in flat.items():
+        *layer, name = path
+        if name == "v":
+            decoder, g = layer[-1] == "decoder", flat[*layer, "g"]
+            length = g[:, None] if decoder else g
+            fused[*layer, "kernel"] = v * (length / norm(v, decoder, keepdims=True))
+    return unflatten_dict(fused)

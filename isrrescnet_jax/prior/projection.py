@@ -3,17 +3,26 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 
 def shrinkage(
-    squared: Float[Array, " n"], size: Any, sigma: Float[Array, " n"], alpha: Float[Array, ""]
-) -> Float[Array, " n"]:
+    squared: Float[Array | np.ndarray, "*#n"],
+    size: Any,
+    sigma: Float[Array | np.ndarray, "*#n"],
+    alpha: Float[ArrayLike, ""],
+) -> Float[Array, "*n"]:
     """min(1, e / |r|), by which the projection of a residual r onto a ball multiplies it.
 
         e = exp(alpha) sigma sqrt(size - 1)
 
     Where e = 0 the result and its gradients are 0, also at r = 0, where the reference gives 0/0.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> squared = jnp.array([100.0, 1.0])  # one residual outside of its ball, one inside
+    >>> isr.shrinkage(squared, 5, sigma=jnp.array([1.0, 1.0]), alpha=jnp.log(3.0))
+    Array([0.6, 1. ], dtype=float32)
 
     Args:
         squared: |r|^2 of each image.

@@ -1,6 +1,6 @@
 """How gradients flow through the iterations: a choice of the caller, not a fork of the solver.
 
-An object given as `backward=` has one method,
+An object given as `backward=` (`protocols.Backward`) has one method,
 
     run(step, context, carry, xs) -> (carry, outputs)
 
@@ -20,12 +20,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import ArrayLike, Int
 
+from ..representation import in_one_line
+
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Full:
     """Plain reverse mode: the activations of all iterations are kept. Fastest, most memory.
+
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> def step(context, carry, x):
+    ...     return context * carry + x, None
+    >>> def last(c):  # from 1 in three steps: c^3 + c^2 + c + 1
+    ...     return isr.Full().run(step, c, jnp.ones(()), jnp.ones(3))[0]
+    >>> float(jax.grad(last)(2.0))
+    17.0
 
     Attributes:
         unroll: how many iterations become one piece of program, or True for all of them: XLA then
@@ -50,7 +60,16 @@ class Checkpointed:
     """Each iteration is computed again on the way back.
 
     Only the images between iterations are kept, so that memory hardly depends on their number, for
-    one more forward pass of time. The gradient is that of `Full`.
+    one more forward pass of time. The gradient is that of `Full`. (Griewank & Walther, ACM
+    Transactions on Mathematical Software 26(1), 2000.)
+
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> def step(context, carry, x):
+    ...     return context * carry + x, None
+    >>> def last(c):  # from 1 in three steps: c^3 + c^2 + c + 1
+    ...     return isr.Checkpointed().run(step, c, jnp.ones(()), jnp.ones(3))[0]
+    >>> float(jax.grad(last)(2.0))
+    17.0
     """
 
     def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -67,6 +86,20 @@ class Truncated:
     After every k1 iterations, and after the last, gradients go back through the k2 iterations
     before that point and no further; iterates between these points carry no gradient. The forward
     pass runs once without derivatives, then each window of k2 iterations again with them.
+
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> def step(context, carry, x):
+    ...     return context * carry + x, None
+    >>> def last(c):  # from 1 in three steps: c^3 + c^2 + c + 1
+    ...     return isr.Truncated(3, 1).run(step, c, jnp.ones(()), jnp.ones(3))[0]
+    >>> float(jax.grad(last)(2.0))
+    7.0
+
+    (Of c s + 1, where s = c^2 + c + 1 is taken as constant.)
+
+    Attributes:
+        k1: iterations from one point to the next, at least 1.
+        k2: iterations that gradients go back, at least 1.
     """
 
     k1: int
@@ -122,6 +155,14 @@ class Window:
     with recurrent networks", NeurIPS 2022; at a fixed point: Jacobian-free backpropagation, Fung
     et al., AAAI 2022.)
 
+    >>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+    >>> def step(context, carry, x):
+    ...     return context * carry + x, None
+    >>> def last(c):  # from 1 in two of three steps: c^2 + c + 1
+    ...     return isr.Window(end=2, k2=2).run(step, c, jnp.ones(()), jnp.ones(3))[0]
+    >>> float(jax.grad(last)(2.0))
+    5.0
+
     Attributes:
         end: clipped to lie from 1 to the number of iterations.
         k2: static, at least 1.
@@ -129,6 +170,8 @@ class Window:
 
     end: Int[ArrayLike, ""]
     k2: int = dataclasses.field(default=1, metadata={"static": True})
+
+    __repr__ = in_one_line
 
     def __post_init__(self):
         if self.k2 < 1:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from ..physics.noise import noise_level
 from ..physics.operators import for_weights
@@ -102,7 +102,7 @@ class Canvas:
         object.__setattr__(self, "operator", for_weights(self.operator, self.weights.config))
 
     @property
-    def on(self) -> jax.Device:
+    def on(self) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
         """The device."""
         return self.device or jax.local_devices()[0]
 
@@ -170,7 +170,7 @@ class Canvas:
         step = np.float32(self.weights.config.step)
         return {"alpha": alpha, "w": w, "step": step, "size": np.float32(size), "first": k == 0}
 
-    def __call__(self, y: Float[np.ndarray, "h w c"], trace: bool = False) -> Solution:
+    def __call__(self, y: Real[np.ndarray, "h w c"], trace: bool = False) -> Solution:
         """As `reconstruct` of one image with values in [0, 255], without the batch axis.
 
         Args:

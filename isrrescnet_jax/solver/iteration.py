@@ -12,30 +12,44 @@ images, `canvas` on images of all sizes in one program, `stream` on bands of row
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from ..protocols import Operator
 
 Image = Float[Array, "n H W c"]
 
 
 def propose(
-    operator: Any,
+    operator: Operator,
     residual: Callable[[Array], Array],
     x: Image,
     previous: Image,
     y: Float[Array, "n h w c"],
     w: Float[ArrayLike, ""],
-    step: Float[ArrayLike, ""] = 1.0,
+    step: Real[ArrayLike, ""] = 1.0,
 ) -> tuple[Image, Image]:
     """A step along the momentum and down the data term, and the residual there: (z, r).
+
+        v = x + exp(w) (x - previous),    z = v - step gradient(v, y),    r = residual(z)
+
+    One iteration, with a prior that halves what it is given:
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> operator = isr.Decimation(2, reference=False)
+    >>> y = jnp.full((1, 4, 4, 3), 100.0)
+    >>> x = operator.initial(y)
+    >>> z, r = isr.propose(operator, lambda z: z / 2, x, x, y, w=-1.0)
+    >>> new = isr.accept(z, r)
+    >>> new.shape, round(float(new.mean()), 3)
+    ((1, 8, 8, 3), 50.0)
 
     Args:
         operator: offers `gradient(v, y)`.
         residual: z -> r, before the projection, at the noise level of the observation.
-        x, previous: the last two iterates.
-        y: the observation.
+        x, previous: the last two iterates, in [0, 255].
+        y: the observation, in [0, 255].
         w: log momentum.
         step: length of the gradient step.
     """
@@ -44,8 +58,22 @@ def propose(
     return z, residual(z)
 
 
-def accept(z: Image, r: Image, shrink: Float[ArrayLike, "..."] = 1.0) -> Image:
-    """The new iterate, clip(z - shrink r, 0, 255)."""
+def accept(
+    z: Float[Array, "*n H W c"],
+    r: Float[Array, "*n H W c"],
+    shrink: Float[ArrayLike, "..."] = 1.0,
+) -> Float[Array, "*n H W c"]:
+    """The new iterate, clip(z - shrink r, 0, 255).
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> z = jnp.array([-5.0, 100.0, 270.0]).reshape(1, 1, 3, 1)
+    >>> isr.accept(z, jnp.full_like(z, 10.0), 0.5).ravel()
+    Array([  0.,  95., 255.], dtype=float32)
+
+    Args:
+        z, r: what `propose` gives.
+        shrink: of each image, (n, 1, 1, 1), or one number: what `isr.shrinkage` gives for |r|^2.
+    """
     return clip(z - shrink * r)
 
 

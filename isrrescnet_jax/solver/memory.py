@@ -1,12 +1,15 @@
 """How much memory there is, and what fits into it."""
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from ..config import ModelConfig
+
+Choice = TypeVar("Choice")
 
 # Tiles to choose from. The largest has a window of 1028 pixels with the official halo: beyond it
 # the halo costs less than a tenth of the work in each direction.
@@ -27,7 +30,7 @@ def footprint(config: ModelConfig, side: int, dtype: Any = None, pixels: int = 0
     return window + 4 * IMAGES * config.channels * pixels
 
 
-def free_memory(device: jax.Device) -> int | None:
+def free_memory(device: jax.Device) -> int | None:  # pyright: ignore[reportInvalidTypeForm]
     """Bytes that are free: of the device, or of the host that it is a part of; None if unknown."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
@@ -44,7 +47,7 @@ def free_memory(device: jax.Device) -> int | None:
         return None
 
 
-def first_that_fits(needs: dict[int, int], memory: int | None) -> int:
+def first_that_fits(needs: Mapping[Choice, int], memory: int | None) -> Choice:
     """The first key whose bytes fit into memory.
 
     Raises:

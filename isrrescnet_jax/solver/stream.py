@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 from tqdm import tqdm
 
 from ..prior.projection import shrinkage
@@ -151,7 +151,7 @@ class Stream:
             plans[tile] = (parts, chosen, needs[tile])
         return plans[mem.first_that_fits(needs, canvas.memory)]
 
-    def __call__(self, y: Float[np.ndarray, "h w c"]) -> Solution:
+    def __call__(self, y: Real[np.ndarray, "h w c"]) -> Solution:
         """As `Canvas`, without the iterates between."""
         canvas, s = self.canvas, self.canvas.operator.scale
         y = np.asarray(y, np.float32)
@@ -193,7 +193,7 @@ class Stream:
                 z[band.write(s)] = np.asarray(z_band)[0, inner]
                 r[band.write(s)] = np.asarray(r_band)[0, inner]
                 squared += float(part)  # in float64: 10^8 pixels would round otherwise
-            shrink = shrinkage(np.float32([squared]), size, sigma, numbers["alpha"])
+            shrink = shrinkage(np.asarray([squared], np.float32), size, sigma, numbers["alpha"])
             x, previous = previous, x
             count = min(s * parts[0].count, len(x))
             for first in range(0, len(x), count):  # the last repeats some of the one before

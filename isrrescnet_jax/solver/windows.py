@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..config import ModelConfig
 from ..prior import winograd
@@ -120,10 +120,10 @@ class Windows:
     """
 
     kernels: dict[str, Any]
-    part: tuple[Int[Array, ""], Int[Array, ""]]
-    tile: tuple[Int[Array, ""], Int[Array, ""]]
-    places: Int[Array, "p 4"]
-    count: Int[Array, ""]
+    part: tuple[Int[ArrayLike, ""], Int[ArrayLike, ""]]
+    tile: tuple[Int[ArrayLike, ""], Int[ArrayLike, ""]]
+    places: Int[Array | np.ndarray, "p 4"]
+    count: Int[ArrayLike, ""]
     config: ModelConfig = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(metadata={"static": True})
     side: int = dataclasses.field(metadata={"static": True})
@@ -160,7 +160,7 @@ class Windows:
         def one(i: Array, out: Array) -> Array:
             top, left, y, x = self.places[i]
             window = lax.dynamic_slice(padded, (0, top, left, 0), (1, side, side, c))
-            r = network.apply({"params": self.kernels}, window, self.part, sigma)
+            r: Any = network.apply({"params": self.kernels}, window, self.part, sigma)
             own: Any = True
             for positions, start, length in zip(index, (y - top, x - left), self.tile, strict=True):
                 first = start + MARGIN

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +24,11 @@ from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
 from ..upscaler import Upscaler
 from ..weights import Weights, load_weights, save_weights, with_noise_input
-from . import parallel
+from . import parallel, speed
 from .checkpoint import Checkpoints, as_dict
 from .config import Recipe, TrainConfig, as_recipe
 from .optimizer import check_optimizer, make_optimizer
-from .report import Report, explained
+from .report import Profile, Report, explained
 from .state import init_state
 from .step import train_step
 
@@ -40,6 +41,7 @@ def train(
     recipe: Recipe | TrainConfig,
     workdir: epath.PathLike,
     strategy: Literal["pmap", "shard_map"] = "pmap",
+    profile: int = 0,
 ) -> Weights | None:
     """Train, or go on training, in `workdir`.
 
@@ -54,6 +56,8 @@ def train(
             `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and, at the end,
             `weights.safetensors`.
         strategy: how the step runs on several devices.
+        profile: so many steps, from the third on, are traced to `profile/`, for TensorBoard and
+            https://ui.perfetto.dev.
 
     Returns:
         The weights that were written, or None if the run was asked to stop before the end. It then
@@ -100,8 +104,20 @@ def train(
             with explained(workdir):
                 (workdir / "config.json").write_text(json.dumps(as_dict(config), indent=2) + "\n")
 
+        known = speed.peak(jax.devices()[0])
+        if known is None and jax.process_index() == 0 and jax.default_backend() != "cpu":
+            kind = jax.devices()[0].device_kind
+            print(f"the peak of {kind} is not known: no model_flop_utilisation", flush=True)
+        flops = 3 * speed.network_flops(config.model)  # a pixel and iteration, forward and back
         with (
-            Report(workdir, first, config.steps, config.data.batch) as report,
+            Report(
+                workdir,
+                first,
+                config.steps,
+                config.data.batch,
+                None if known is None else known * jax.device_count(),
+            ) as report,
+            Profile(workdir / "profile", first + 3, profile) as traced,
             parallel.stop_signals() as asked,
         ):
 
@@ -117,12 +133,16 @@ def train(
                 """Report the metrics of a step."""
                 metrics = devices.gather(metrics)
                 check(step, "loss or gradient", (metrics["loss"], metrics["grad_norm"]))
-                report.step(metrics)
+                pixels = config.data.batch * config.patch_at(step - 1) ** 2
+                report.step(metrics, pixels, pixels * flops * config.iterations_at(step - 1))
 
             pending = None
             for done in range(first + 1, config.steps + 1):
                 now = done - 1  # steps made
+                traced.before(done)
+                began = time.perf_counter()
                 batch = batches.next(config.scale_at(now), config.patch_at(now))
+                report.waited(time.perf_counter() - began)
                 program = compiled(
                     config.iterations_at(now),
                     config.feedback_steps_at(now),

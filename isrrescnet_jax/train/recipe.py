@@ -30,6 +30,8 @@ class Run:
     """What config(scale) is given; or short for --model.scale and --data.scale together."""
     strategy: Literal["pmap", "shard_map"] = "pmap"
     """How the step runs on several devices."""
+    profile: int = 0
+    """Trace so many steps to WORKDIR/profile, for TensorBoard and Perfetto."""
     distributed: bool = False
     """Several processes, found by JAX: Cloud TPU pods, Slurm, Open MPI."""
     coordinator: str | None = None
@@ -123,7 +125,7 @@ def run_recipe(argv: list[str]) -> int:
     if run.distributed or any(v is not None for v in (run.coordinator, run.processes)):
         parallel.initialize(run.coordinator, run.processes, run.process_id)
     try:
-        weights = train(recipe, run.workdir, run.strategy)
+        weights = train(recipe, run.workdir, run.strategy, run.profile)
     except FloatingPointError as error:
         print(f"isrrescnet: {error}", file=sys.stderr)
         return 1

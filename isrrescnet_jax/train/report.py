@@ -68,10 +68,20 @@ class Report:
         history: the lines, as dictionaries.
     """
 
-    def __init__(self, workdir: epath.Path, first: int, steps: int, batch: int):
-        """`first`: steps made already; `steps`: of the whole run; `batch`: images in each."""
+    def __init__(
+        self, workdir: epath.Path, first: int, steps: int, batch: int, peak: float | None = None
+    ):
+        """What is reported of.
+
+        Args:
+            first: steps made already.
+            steps: of the whole run.
+            batch: images in each.
+            peak: FLOP per second of all devices, if they are known.
+        """
         self._workdir, self._lines = workdir, workdir / "metrics.jsonl"
-        self._steps, self._batch = steps, batch
+        self._steps, self._batch, self._peak = steps, batch, peak
+        self._pixels = self._flops = self._waited = 0.0
         self._chief = jax.process_index() == 0
         self._window: list[dict[str, float]] = []
         self._since = time.perf_counter()
@@ -92,26 +102,39 @@ class Report:
         if self._chief:
             self._bar.close()
 
-    def step(self, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Take note of one step."""
+    def waited(self, seconds: float) -> None:
+        """Take note of time in which there was no data."""
+        self._waited += seconds
+
+    def step(
+        self, metrics: Mapping[str, SupportsFloat], pixels: int = 0, flops: float = 0.0
+    ) -> None:
+        """Take note of one step, and of its high-resolution pixels and FLOP, forward and back."""
         if not self._chief:
             return
+        self._pixels += pixels
+        self._flops += flops
         self._window.append({name: float(value) for name, value in metrics.items()})
         shown = {name: f"{self._window[-1][name]:.4g}" for name in ("loss", "psnr")}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 
     def log(self, step: int) -> None:
-        """Write the mean of every metric since the last time."""
+        """Write the mean of every metric since the last time, and how fast it went."""
         if not self._window:
             return
-        now = time.perf_counter()
+        seconds = time.perf_counter() - self._since
         means = {
             name: float(np.mean([metrics[name] for metrics in self._window]))
             for name in self._window[0]
         }
-        means["images_per_second"] = self._batch * len(self._window) / (now - self._since)
-        self._window, self._since = [], now
+        means["images_per_second"] = self._batch * len(self._window) / seconds
+        means["megapixels_per_second"] = self._pixels / seconds / 1e6
+        means["share_waiting_for_data"] = self._waited / seconds
+        if self._peak is not None:
+            means["model_flop_utilisation"] = self._flops / seconds / self._peak
+        self._window = []
+        self.restart_clock()
         self.scalars(step, means)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -135,5 +158,39 @@ class Report:
                 self._board.image(step, name, image)
 
     def restart_clock(self) -> None:
-        """Leave what was done since the last `log` out of the images per second."""
+        """Leave what was done since the last `log` out of what goes by the second."""
         self._since = time.perf_counter()
+        self._pixels = self._flops = self._waited = 0.0
+
+
+class Profile:
+    """A trace of a few steps of this process; use it in a `with` block.
+
+    Args:
+        folder: for the trace, local.
+        first: the first step that is traced.
+        count: how many; 0 for none.
+    """
+
+    def __init__(self, folder: epath.Path, first: int, count: int):
+        self._folder, self._first, self._last = folder, first, first + count
+        self._on = False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._on:
+            self._on = False
+            jax.profiler.stop_trace()
+
+    def before(self, step: int) -> None:
+        """Begin or end, if it is time."""
+        if self._first <= step < self._last and not self._on:
+            self._on = True
+            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+        elif step >= self._last:
+            self._stop()

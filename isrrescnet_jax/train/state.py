@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..representation import in_one_line
 from .config import Recipe, TrainConfig
 from .optimizer import make_optimizer
 
@@ -26,6 +27,8 @@ class TrainState:
     params: dict[str, Any]
     opt_state: Any
     ema: dict[str, Any]
+
+    __repr__ = in_one_line
 
 
 def init_state(recipe: Recipe | TrainConfig, params: dict[str, Any]) -> TrainState:

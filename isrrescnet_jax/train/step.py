@@ -68,13 +68,14 @@ def objective(
         trace=bool(counts[:-1].any()),
         backward=config.backward_rule(len(counts), step),
     )
+    image = jnp.asarray(solution.image)
     iterates, counts = (
-        (solution.image[None], counts[-1:])
+        (image[None], counts[-1:])
         if solution.iterates is None
-        else (solution.iterates, counts)
+        else (jnp.asarray(solution.iterates), counts)
     )
     loss = recipe.loss or make_loss(config.loss, config.charbonnier_epsilon)
-    return iterates_loss(iterates, hr, counts, loss), solution.image
+    return iterates_loss(iterates, hr, counts, loss), image
 
 
 def group_norms(tree: Any) -> dict[str, Float[Array, ""]]:

@@ -55,6 +55,7 @@ def test_physics_is_that_of_the_weights_unless_given(here, weights, small, capsy
     [({"physics": "quantum"}, "physics must be"), ({"step": 0.0}, "step must be"),
      ({"step": "long"}, "step must be")],
 )  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_weights_of_unknown_physics_are_one_line(here, weights, capsys, fields, words):
     with safetensors.safe_open(weights, framework="numpy") as file:
         metadata = file.metadata()

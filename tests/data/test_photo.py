@@ -74,7 +74,7 @@ def test_the_degradation_is_the_one_that_was_drawn():
 
 
 def test_the_ranges_are_arguments():
-    lr = photo(32, 48, n=3).astype(np.float32)
+    lr = jnp.float32(photo(32, 48, n=3))
     key = jax.random.key(1)
     y, sigma = photo_degrade(key, lr, noisy=0.0, compressed=0.0)
     np.testing.assert_array_equal(y, lr)

@@ -1,6 +1,4 @@
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from skimage.data import astronaut
 
 from isrrescnet_jax.evaluation.degrade import degrade, modcrop, resize
 
-SHARED = Path(os.environ.get("ISR_SHARED", Path(__file__).parents[3] / "shared"))
-needs_shared = pytest.mark.skipif(not (SHARED / "data/benchmark").exists(), reason="no data")
 borders = pytest.mark.parametrize("border", ["symmetric", "replicate"])
 
 
@@ -179,21 +175,3 @@ def test_bad_input(arguments, message):
     good = {"hr": np.zeros((8, 8), np.uint8), "scale": 4}
     with pytest.raises(ValueError, match=message):
         degrade(**good | arguments)
-
-
-@needs_shared
-def test_equals_the_official_demo():
-    hr = np.asarray(Image.open(SHARED / "data/benchmark/Set5/x4/HR/img_003_SRF_4.png"))
-    lr = np.asarray(Image.open(SHARED / "official/LR/set5_img_butterfly_x4.png"))
-    np.testing.assert_array_equal(degrade(hr, 4), lr)
-
-
-@needs_shared
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("name", ["Set5", "Set14"])
-def test_equals_the_benchmarks(name, scale):
-    files = sorted((SHARED / f"data/benchmark/{name}/x{scale}/HR").glob("*.png"))
-    assert len(files) == {"Set5": 5, "Set14": 14}[name]
-    for path in files:
-        lr = np.asarray(Image.open(path.parents[1] / "LR" / path.name))
-        np.testing.assert_array_equal(degrade(np.asarray(Image.open(path)), scale, "replicate"), lr)

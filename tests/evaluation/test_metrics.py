@@ -1,19 +1,14 @@
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photo
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from isrrescnet_jax.evaluation import metrics
-
-SHARED = Path(os.environ.get("ISR_SHARED", Path(__file__).parents[3] / "shared"))
 
 sides = st.integers(13, 40)
 seeds = st.integers(0, 2**31)
@@ -118,10 +113,3 @@ def test_bad_input():
         metrics.ssim(a, a, crop=1)
     with pytest.raises(ValueError, match="one channel"):
         metrics.ssim(np.zeros((12, 12, 3)), np.zeros((12, 12, 3)))
-
-
-@pytest.mark.skipif(not (SHARED / "official").exists(), reason="no data")
-def test_the_official_butterfly():
-    sr = np.asarray(Image.open(SHARED / "official/SR/set5_img_butterfly_x4.png"))
-    hr = np.asarray(Image.open(SHARED / "data/benchmark/Set5/x4/HR/img_003_SRF_4.png"))
-    assert metrics.luma_psnr(sr, hr, 4) == pytest.approx(27.95, abs=0.005)

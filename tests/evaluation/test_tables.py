@@ -2,8 +2,6 @@ import csv
 import io
 import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from PIL import Image
 from small_benchmark import nearest, run, save, three_photos
 
 from isrrescnet_jax.evaluation import evaluate, tables
-
-SHARED = Path(os.environ.get("ISR_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 @pytest.fixture
@@ -99,25 +95,3 @@ def test_save_makes_folders_and_replaces(tmp_path):
         tables.save(content, path)
         assert path.read_text(encoding="utf-8") == content
     assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.skipif(not (SHARED / "data/benchmark").exists(), reason="no data")
-@pytest.mark.parametrize(
-    ("name", "scale", "paper", "standard"),
-    [
-        ("Set5", 2, "33.68/.9304", "33.67/.9303"),
-        ("Set5", 3, "30.40/.8688", "30.40/.8689"),
-        ("Set5", 4, "28.43/.8110", "28.43/.8111"),
-        ("Set14", 2, "30.09/.8701", "30.33/.8699"),
-    ],
-)
-def test_bicubic_on_the_benchmarks(name, scale, paper, standard):
-    hr = SHARED / f"data/benchmark/{name}/x{scale}/HR"
-    benchmark = evaluate.Benchmark(hr, hr.parent / "LR", scale)
-
-    def model(lr):
-        return lr.repeat(scale, 0).repeat(scale, 1)
-
-    report = evaluate.evaluate(benchmark, model)
-    cells = tables.text(report, times=False).splitlines()[-2].split()
-    assert not report.problems and cells[0] == "mean" and (cells[1], cells[4]) == (paper, standard)

@@ -202,7 +202,7 @@ def test_pages_that_go_round_in_circles_end(tmp_path):
 
 
 def test_long_durations(tmp_path):
-    times = [66_001, 59_999.5, 10**9]
+    times = (66_001.0, 59_999.5, 1e9)
     film = Film([Picture(f.astype(np.float32)) for f in scenes()[:3]], 3, "animation", times)
     for target in ("PNG", "WEBP"):
         buffer = io.BytesIO()

@@ -113,6 +113,10 @@ def test_the_exact_bicubic_is_matlabs_at_every_border_and_size(border):
                 np.testing.assert_allclose(got, expected, atol=1e-12)
             left, right = np.vdot(down, y), np.vdot(x, operator.adjoint(y))
             np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_another_border_is_refused():
     with pytest.raises(ValueError, match="border must be"):
         isr.Bicubic(2, border="zero")
 

@@ -160,8 +160,12 @@ def test_clip_passes_the_gradient_on_its_bounds():
     np.testing.assert_array_equal(grad, [0, 1, 1, 1, 0])
 
 
-def test_integers_and_bad_arguments(small):
+def test_integers(small):
     np.testing.assert_array_equal(run(small, photo(9, 8, n=2)).image, run(small, LR).image)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_arguments(small):
     with pytest.raises(ValueError, match=r"must be \(n, h, w, 3\)"):
         isr.reconstruct(small, LR[0])
     with pytest.raises(ValueError, match=r"must be \(n, h, w, 3\)"):

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,33 +19,14 @@ import pytest
 from conftest import photo
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
+from small_recipe import RECIPE
 
-from isrrescnet_jax import Bicubic, ModelConfig, cli, load_weights, save_weights
-from isrrescnet_jax.data import DataConfig
-from isrrescnet_jax.train import Recipe, TrainConfig, loop, make_optimizer, muon, recipe
+from isrrescnet_jax import load_weights, save_weights
+from isrrescnet_jax.train import Recipe, TrainConfig, loop, recipe
 from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.weights import load_weights_and_metadata
 
 STEPS = 12
-RECIPE = """
-from isrrescnet_jax import ModelConfig
-from isrrescnet_jax.data import DataConfig
-from isrrescnet_jax.train import TrainConfig
-
-config = TrainConfig(
-    model=ModelConfig(features=8, depth=1, feedback_steps=1, iterations=2, scale=2),
-    data=DataConfig(scale=2, patch=32, batch=4, repeats=8),
-    steps=12,
-    optimizer="amsgrad",
-    learning_rate=3e-3,
-    schedule="stepped",
-    warmup_steps=2,
-    log_every=1,
-    validate_every=5,
-    checkpoint_every=2,
-    keep=2,
-)
-"""
 
 
 # Compiled programs are kept: every run here, in this process or another, needs the same ones.
@@ -145,12 +125,25 @@ def test_what_a_run_leaves_behind(uninterrupted, config):
 
     lines = [json.loads(s) for s in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    for line in lines:
+        if "loss" in line:
+            ratio = config.data.patch**2 / 1e6  # every patch has as many pixels
+            expected = line["images_per_second"] * ratio
+            np.testing.assert_allclose(line["megapixels_per_second"], expected)
+            assert 0 <= line["share_waiting_for_data"] <= 1
+            assert "model_flop_utilisation" not in line  # of a CPU no peak is known
     scores = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
     assert list(scores) == [5, 10, 12]
     best = max(scores, key=scores.get)
     assert steps_saved(uninterrupted) == sorted({10, 12, best})
     assert {name for name, _ in board(uninterrupted)} >= {"loss", "psnr", "validation_psnr"}
     assert ("lr_sr_hr/0", "image") in board(uninterrupted)
+
+
+def test_some_steps_are_traced(tmp_path, config):
+    train(dataclasses.replace(config, steps=6), tmp_path, profile=2)
+    traces = [path.name for path in (tmp_path / "profile").rglob("*") if path.is_file()]
+    assert any("perfetto" in name for name in traces) and any("xplane" in name for name in traces)
 
 
 def test_validation_is_the_psnr_of_the_written_weights(uninterrupted, config):
@@ -359,103 +352,3 @@ def test_killed_again_and_again(tmp_path, files, uninterrupted):
             kill_when(start(files, tmp_path), lambda until=until: time.monotonic() > until)
     finish(start(files, tmp_path))
     assert_same_weights(tmp_path, uninterrupted)
-
-
-def test_the_command_line_sets_any_field(files):
-    line = "--data elsewhere --workdir W --model.iterations 3 --clip-norm 2 --curriculum 0 1 9 3"
-    run, found = recipe.parse([str(files / "recipe.py"), *line.split(), "--data.batch", "6"])
-    config = found.config
-    assert (run.workdir, config.data.hr, config.data.batch) == ("W", "elsewhere", 6)
-    assert config.model == ModelConfig(3, 8, 1, 1, 3, 2)
-    assert config.clip_norm == 2 and config.curriculum == ((0, 1), (9, 3))
-    assert config.steps == STEPS
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("", "no `config"), ("config = 1", "no `config"), ("config = TrainConfig(", "SyntaxError")],
-)
-def test_bad_recipes(tmp_path, text, words):
-    (tmp_path / "r.py").write_text(text)
-    with pytest.raises(ValueError, match=words):
-        recipe.load_recipe(str(tmp_path / "r.py"))
-    with pytest.raises(FileNotFoundError, match="no such recipe"):
-        recipe.load_recipe(str(tmp_path / "none.py"))
-
-
-VALUES = """
-import jax
-import jax.numpy as jnp
-import optax
-from isrrescnet_jax import Bicubic
-from isrrescnet_jax.train import learning_rate, muon
-
-STRENGTH = 0.5
-
-def optimizer(config):
-    return optax.chain(optax.scale(STRENGTH), muon(learning_rate(config)))
-
-operator = Bicubic(2, border="replicate")
-
-def prior(weights):
-    return jax.tree_util.Partial(lambda g, z, sigma, alpha: g * z, weights.params["alpha"][0])
-
-def loss(images, targets):
-    return STRENGTH * jnp.square(images - targets).mean((1, 2, 3))
-"""
-
-
-def test_a_recipe_file_with_values(tmp_path):
-    path = tmp_path / "r.py"
-    path.write_text(RECIPE + VALUES)
-    run, found = recipe.parse([str(path), "--workdir", "W", "--learning-rate", "0.25"])
-    assert found.has_values and found.text == RECIPE + VALUES
-    assert (found.config.learning_rate, found.operator) == (0.25, Bicubic(2, border="replicate"))
-    # The option reaches the optimizer, and functions see what else is in the file.
-    params = {"v": np.ones((1, 1, 2, 2), np.float32), "g": np.ones(2, np.float32)}
-    config = dataclasses.replace(found.config, schedule="constant", warmup_steps=0)
-    optimizer = make_optimizer(dataclasses.replace(found, config=config))
-    updates, _ = optimizer.update(params, optimizer.init(params), params)
-    expected, _ = muon(0.25).update(params, muon(0.25).init(params), params)
-    np.testing.assert_allclose(updates["g"], expected["g"], rtol=1e-5)
-    assert found.loss(np.ones((3, 2, 2, 1)), np.zeros((3, 2, 2, 1))).tolist() == [0.5] * 3
-    plain = recipe.load_recipe(str(Path(__file__).parents[2] / "experiments" / "smoke.py"))
-    assert not plain.has_values
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("optimizer = 3", "r.py: optimizer must be an optax.GradientTransformation"),
-        ("import operator", "r.py: operator must have a scale and methods initial and gradient"),
-        (
-            "from isrrescnet_jax import Bicubic; operator = Bicubic(4)",
-            "r.py: operator is of scale 4",
-        ),
-        ("loss = 'l1'", "r.py: loss must be a function of images and targets, not 'l1'"),
-        ("prior = []", "r.py: prior must be a function of the weights"),
-    ],
-)
-@pytest.mark.usefixtures("unchecked")
-def test_values_that_do_not_fit(tmp_path, line, words):
-    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
-    with pytest.raises(ValueError, match=words) as error:
-        recipe.load_recipe(str(tmp_path / "r.py"))
-    assert "\n" not in str(error.value)
-
-
-def test_an_optimizer_that_does_not_fit_stops_the_run_before_it_begins(tmp_path, capsys):
-    labels = "lambda params: {'network': 'a'}"
-    line = f"import optax; optimizer = optax.partition({{'a': optax.sgd(1.0)}}, {labels})"
-    (tmp_path / "r.py").write_text(f"{RECIPE}\n{line}\n")
-    with pytest.raises(SystemExit) as exit:
-        cli.main(["train", str(tmp_path / "r.py"), "--workdir", str(tmp_path / "w")])
-    assert exit.value.code == 2 and not (tmp_path / "w").exists()
-    error = capsys.readouterr().err
-    assert error.startswith("isrrescnet: the optimizer does not fit the parameters: ")
-    assert error.count("\n") == 1
-
-
-def test_scales_that_do_not_agree():
-    with pytest.raises(ValueError, match=r"data.scale is 2 and model.scale 4"):
-        TrainConfig(data=DataConfig(scale=2))
