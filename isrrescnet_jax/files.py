@@ -40,7 +40,7 @@ def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
             try:
                 link(path)
             except FileExistsError:
-                name = path.with_name(f".{path.name}-{os.getpid()}-{handle}")
+                name = path.with_name(f".{_short(path.name)}-{os.getpid()}-{handle}")
                 link(name)
                 os.replace(name, path)
         finally:
@@ -53,7 +53,8 @@ def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[Path]:
     """`atomic_path` everywhere: a hidden file beside it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    prefix = f".{_short(path.stem)}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,6 +66,13 @@ def _named(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """The beginning of a name, so that there is room for more: names end at 255 bytes."""
+    while len(os.fsencode(name)) > 200:
+        name = name[:-1]
+    return name
 
 
 def cache_folder() -> Path | None:

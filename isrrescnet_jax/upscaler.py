@@ -10,10 +10,10 @@ from jaxtyping import Float, Num, Real
 
 from .dihedral import VARIANTS, turn, turn_back
 from .physics.operators import Bicubic
-from .physics.sampling import imresize_taps
 from .solver.canvas import Canvas
 from .solver.stream import Stream
 from .solver.unroll import Solution
+from .transparency import restore
 from .weights import Weights, load_weights
 
 
@@ -156,7 +156,8 @@ def upscale(
 
     Args:
         image: (h, w), (h, w, 1), (h, w, 3), or with an alpha channel (h, w, 2), (h, w, 4); uint8,
-            uint16 (0 to 65535), or floating point in [0, 255]. Alpha is interpolated bicubically.
+            uint16 (0 to 65535), or floating point in [0, 255]. Alpha is restored as a
+            grey picture; colours under transparent pixels do not count.
         scale: 4 by default, or the scale of the weights where they are given.
         weights: the shipped ones for the scale by default, a name, a file or `Weights`.
         ensemble, tile, dtype, noise, iterations, operator: see `Upscaler`.
@@ -183,21 +184,10 @@ def upscale(
     unit = 255 / 65535 if image.dtype == np.uint16 else 1
     planes = np.atleast_3d(image).astype(np.float32) * np.float32(unit)
     colors = planes.shape[2] - (planes.shape[2] in (2, 4))
-    result = upscaler(planes[:, :, :colors])
     if planes.shape[2] > colors:
-        result = np.dstack([result, upscale_alpha(planes[:, :, colors], upscaler.operator.scale)])
+        result = np.dstack(restore(upscaler, planes[:, :, :colors], planes[:, :, colors]))
+    else:
+        result = upscaler(planes)
     if np.issubdtype(image.dtype, np.integer):
         result = np.clip(np.rint(result / unit), 0, np.iinfo(image.dtype).max)
     return result.astype(image.dtype).reshape(*result.shape[:2], *image.shape[2:])
-
-
-def upscale_alpha(alpha: Float[np.ndarray, "h w"], scale: int) -> Float[np.ndarray, "H W"]:
-    """An alpha channel, interpolated by MATLAB's bicubic and clipped to [0, 255].
-
-    The network is trained on photographs; on the flat areas and hard edges of a mask plain
-    interpolation is as good, and leaves 0 and 255 what they are.
-    """
-    rows, columns = (imresize_taps(n, n * scale) for n in alpha.shape)
-    tall = np.einsum("it,itw->iw", rows.weight, alpha[rows.index])
-    wide = np.einsum("jt,hjt->hj", columns.weight, tall[:, columns.index])
-    return np.clip(wide, 0, 255).astype(np.float32)

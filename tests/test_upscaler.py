@@ -5,7 +5,7 @@ import pytest
 from conftest import exact, photo
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.upscaler import Upscaler, upscale_alpha
+from isrrescnet_jax.upscaler import Upscaler
 
 RGB = photo(9, 12)[0]
 
@@ -76,14 +76,6 @@ def test_options_reach_the_network(small):
     assert Upscaler(small, scale=3)(RGB).shape == (27, 36, 3)
     trace = Upscaler(small).trace(RGB)
     np.testing.assert_allclose(trace.iterates[-1, 0], plain, atol=1e-3)
-
-
-def test_alpha_keeps_opaque_and_transparent():
-    alpha = np.zeros((10, 12), np.float32)
-    alpha[:, 6:] = 255
-    out = upscale_alpha(alpha, 3)
-    assert out.shape == (30, 36) and out.min() == 0 and out.max() == 255
-    np.testing.assert_array_equal(upscale_alpha(np.full((5, 5), 255, np.float32), 2), 255)
 
 
 def test_bad_input_says_what_is_wrong(small):

@@ -1,21 +1,58 @@
 """Many pictures with one command: which ones, and how far it is."""
 
 import dataclasses
+import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from .. import images
+from .. import __version__, images
+from ..files import atomic_path
 from ..messages import one_line
+from .streams import STANDARD
 
 Job = tuple[Path, Path]  # input and output
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What one command is to do.
+
+    Attributes:
+        jobs: inputs and outputs.
+        out: the folder or file of the results.
+        overlooked: files in its folders that look like pictures, but are not read.
+        messages: the stream on which it says how far it is.
+        json: file for what was done to each.
+    """
+
+    jobs: list[Job]
+    out: Path
+    overlooked: tuple[Path, ...]
+    messages: Any
+    json: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What was done to one picture.
+
+    Attributes:
+        line: for people.
+        details: for the JSON file.
+        note: what the result lacks of the input, or nothing.
+    """
+
+    line: str
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,60 +60,140 @@ class Files:
     """Options of the commands that write one picture for each one they read."""
 
     inputs: Positional[tuple[str, ...]] = ()
-    """Files, folders or patterns."""
-    format: Literal["png", "jpg", "webp", "tiff", "bmp"] = "png"
-    """File format of the results."""
+    """Files, folders or patterns; - is standard input."""
+    input: Annotated[tuple[str, ...], arg(aliases=["-i"])] = ()
+    """The same, as an option."""
+    recursive: Annotated[bool, arg(aliases=["-r"])] = False
+    """Take the folders in folders, too; the results lie in folders of the same names."""
+    format: Literal["png", "jpg", "webp", "tiff", "bmp"] | None = None
+    """File format of the results; png, or that of --out FILE, by default."""
+    suffix: str = ""
+    """What the results' names have after the stem, such as _x4."""
     overwrite: bool = False
     """Replace results that exist."""
     skip_existing: bool = False
     """Pass over pictures whose result exists: continues an interrupted run."""
     shard: str = "1/1"
     """I/N: do every N-th picture, from the I-th, and leave the others to other machines."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+    json: Path | None = None
+    """Write what was done to each picture to this file."""
 
-    def plan(self, out: Path) -> list[Job]:
-        """Pairs of input and output; says how many."""
-        if not self.inputs:
+    def plan(self, out: Path | None, default: Path | None = None) -> Batch:
+        """Inputs and outputs; says how many. Without pictures to do there are no jobs."""
+        names = self.inputs + self.input
+        if not names:
             raise ValueError("name at least one picture, folder or pattern (see --help)")
+        if out is None:
+            out = STANDARD if str(STANDARD) in names else default
+        if out is None:
+            raise ValueError("name a folder for the results: --out DIR")
         if self.overwrite and self.skip_existing:
             raise ValueError("--overwrite and --skip-existing exclude each other")
-        existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
+        if self.suffix != Path(self.suffix).name and self.suffix:
+            raise ValueError(f"--suffix must be a part of a name, not {self.suffix}")
         part = re.fullmatch(r"(\d+)/(\d+)", self.shard)
         if not part or not 1 <= int(part[1]) <= int(part[2]):
             raise ValueError(f"--shard must be I/N with I from 1 to N, not {self.shard}")
-        sources = images.find(self.inputs)[int(part[1]) - 1 :: int(part[2])]
-        plan = images.plan_outputs(sources, out, f".{self.format}", existing)
-        skipped = len(sources) - len(plan)
+        found = images.search(names, self.recursive, without=out)
+        mine = slice(int(part[1]) - 1, None, int(part[2]))
+        sources = found.files[mine]
+        jobs = self._jobs(sources, found.below[mine], out)
+        messages = sys.stderr if STANDARD in (out, *sources) else sys.stdout
+        batch = Batch(jobs, out, found.overlooked, messages, self.json)
+        skipped = len(sources) - len(jobs)
         print(
-            f"{len(plan)} picture{'s' * (len(plan) != 1)} to do"
+            f"{len(jobs)} picture{'s' * (len(jobs) != 1)} to do"
             + (f", {skipped} already there" if skipped else ""),
+            file=messages,
             flush=True,
         )
-        return plan
+        if self.dry_run:
+            for source, target in jobs:
+                print(f"{source} -> {target}", file=messages)
+        if self.dry_run or not jobs:
+            _name_overlooked(batch)
+        return dataclasses.replace(batch, jobs=[]) if self.dry_run else batch
+
+    def _jobs(self, sources: tuple[Path, ...], below: tuple[Path, ...], out: Path) -> list[Job]:
+        existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
+        one = out == STANDARD or (not out.is_dir() and out.suffix.lower() in images.READABLE)
+        if not one:
+            ending = f"{self.suffix}.{self.format or 'png'}"
+            return images.plan_outputs(sources, out, ending, existing, below)
+        if len(sources) != 1:
+            raise ValueError(f"--out {out} is for one picture, not {len(sources)}: name a folder")
+        if self.suffix:
+            raise ValueError(f"--suffix is for results in a folder, not for --out {out}")
+        if out == STANDARD:
+            return [(sources[0], out)]
+        format = images.format_of(out)
+        if self.format and images.format_of(f"x.{self.format}") != format:
+            raise ValueError(f"--out {out} and --format {self.format} contradict each other")
+        return images.checked_plan([(sources[0], out)], existing)
 
 
-def report(plan: Sequence[Job], finished: Iterable[tuple[Job, Future, float]], out: Path) -> int:
-    """Show how far the plan is and what went wrong; `finished` as from `overlapped`.
+def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
+    """Show how far the batch is and what went wrong; `finished` as from `overlapped`.
 
     Returns:
         Exit code: 0, or 2 if a picture failed.
     """
     from tqdm import tqdm
 
-    failures = []
+    failures, notes, records = [], [], []
     start = time.perf_counter()
-    with tqdm(finished, total=len(plan), unit="picture", disable=None) as bar:
-        for (source, _), done, seconds in bar:
+    total = len(batch.jobs)
+    with tqdm(finished, total=total, unit="picture", disable=None) as bar:
+        for (source, target), future, seconds in bar:
+            record = {"input": str(source), "output": str(target), "status": "written"}
             try:
-                line = done.result()
+                done = future.result()
             # JAX raises RuntimeError where memory runs out.
             except (OSError, ValueError, MemoryError, RuntimeError) as error:
                 failures.append(one_line(error, source))
+                record |= {"status": "failed", "error": failures[-1]}
                 bar.set_postfix_str(f"{len(failures)} failed")
             else:
-                tqdm.write(f"{line}  {seconds:.2f} s")
-                sys.stdout.flush()
-    done = len(plan) - len(failures)
-    print(f"{done} of {len(plan)} written to {out}{os.sep} in {time.perf_counter() - start:.1f} s")
+                record |= {"seconds": round(seconds, 3), **done.details}
+                if done.note:
+                    notes.append(f"{source}: {done.note}")
+                    record["note"] = done.note
+                tqdm.write(f"{done.line}  {seconds:.2f} s", file=batch.messages)
+                batch.messages.flush()
+            records.append(record)
+    took = time.perf_counter() - start
+    where = "standard output" if batch.out == STANDARD else batch.out
+    folder = os.sep if where == batch.out and batch.out.is_dir() else ""
+    done = total - len(failures)
+    print(f"{done} of {total} written to {where}{folder} in {took:.1f} s", file=batch.messages)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
+    _name_overlooked(batch)
+    if batch.json:
+        _write_json(batch, records)
     return 2 if failures else 0
+
+
+def _name_overlooked(batch: Batch) -> None:
+    names = [str(path) for path in batch.overlooked]
+    if names:
+        print(
+            f"{len(names)} not read, though {'it looks' if len(names) == 1 else 'they look'} like "
+            f"images (save as PNG, or give one without suffix by its name): {', '.join(names)}",
+            file=sys.stderr,
+        )
+
+
+def _write_json(batch: Batch, records: list[dict[str, Any]]) -> None:
+    content = {
+        "version": __version__,
+        "pictures": records,
+        "not_read": [str(path) for path in batch.overlooked],
+    }
+    assert batch.json is not None
+    with atomic_path(batch.json) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

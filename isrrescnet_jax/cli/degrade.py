@@ -3,24 +3,26 @@
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from tyro.conf import arg
 
 from .. import images
-from .batch import Files, Job, report
+from .batch import Done, Files, Job, report
 from .model import read_kernel
 from .startup import uncollected
+from .streams import STANDARD, open_film, save
 
 
 @dataclasses.dataclass(frozen=True)
 class Degrade(Files):
     """Make low-resolution pictures as the benchmarks have them (MATLAB's bicubic imresize)."""
 
-    scale: Literal[2, 3, 4] = 4
+    scale: Annotated[Literal[2, 3, 4], arg(aliases=["-s"])] = 4
     """Factor by which height and width shrink; pictures are cut to multiples of it first."""
-    out: Path | None = None
-    """Folder for the results, named <stem>.png."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder for the results, named <stem>.png; for one picture also a file, or -."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""
     kernel: Path | None = None
@@ -32,10 +34,8 @@ class Degrade(Files):
 
     def run(self) -> int:
         """Reduce every picture; 0, or 2 if one failed."""
-        if self.out is None:
-            raise ValueError("name a folder for the results: --out DIR")
-        plan = self.plan(self.out)
-        if not plan:
+        batch = self.plan(self.out)
+        if not batch.jobs:
             return 0
         with uncollected():
             from ..evaluation.degrade import degrade
@@ -43,8 +43,13 @@ class Degrade(Files):
 
         kernel = None if self.kernel is None else read_kernel(self.kernel)
 
+        notes: dict[Job, str] = {}
+
         def read(job: Job) -> tuple[int, np.ndarray, bytes | None]:
-            picture = images.read(job[0])
+            film = open_film(job[0])
+            if film.kind != "still":
+                notes[job] = f"{film.count} pictures in one file: only the first was done"
+            picture = next(iter(film.pictures))
             if picture.alpha is not None:
                 raise ValueError("pictures with transparency cannot be degraded")
             seed = self.seed + zlib.crc32(job[0].name.encode())
@@ -57,9 +62,13 @@ class Degrade(Files):
             lr = degrade(hr, self.scale, self.border, kernel, self.noise, seed)
             return hr.shape, images.Picture(lr.astype(np.float32), icc=icc)
 
-        def write(job: Job, result: tuple[tuple[int, ...], images.Picture]) -> str:
+        def write(job: Job, result: tuple[tuple[int, ...], images.Picture]) -> Done:
             shape, picture = result
-            images.write(picture, job[1])
-            return f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}"
+            target = Path(f"-.{self.format or 'png'}") if job[1] == STANDARD else job[1]
+            images.check_writable(picture, target)
+            save(images.Film([picture]), job[1], images.format_of(target))
+            height, width = picture.color.shape[:2]
+            details = {"width": width, "height": height, "scale": self.scale}
+            return Done(f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}", details, notes.get(job, ""))
 
-        return report(plan, overlapped(plan, read, [compute], write), self.out)
+        return report(batch, overlapped(batch.jobs, read, [compute], write))

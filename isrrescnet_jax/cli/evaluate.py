@@ -1,10 +1,12 @@
 """`isrrescnet evaluate`."""
 
 import dataclasses
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from tyro.conf import arg
 
 from .model import Model
 from .startup import uncollected
@@ -18,7 +20,7 @@ class Evaluate(Model):
     """Folders of high-resolution pictures, one for each data set and scale."""
     lr: tuple[Path, ...] = ()
     """Their low-resolution counterparts, in the same order; made by `degrade` where not given."""
-    scale: tuple[int, ...] = (4,)
+    scale: Annotated[tuple[int, ...], arg(aliases=["-s"])] = (4,)
     """One for all folders, or one for each."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Of `degrade`."""
@@ -65,6 +67,8 @@ class Evaluate(Model):
                     trace_figure(solution, self.trace / name, hr=pictures["hr"])
 
             reports.append(evaluate.evaluate(benchmark, upscaler, warm_up=self.warm_up, each=each))
+            if reports[-1].remark:
+                print(f"isrrescnet: {reports[-1].remark}", file=sys.stderr)
         for report in reports:
             print("\n" + tables.text(report, label, self.times))
         if self.json:

@@ -1,13 +1,16 @@
 """Options of the network, shared by the commands that run it."""
 
 import dataclasses
-import re
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from tyro.conf import arg
 
+from .. import __version__
 from ..files import cache_folder
+from ..sizes import parse_bytes
 from .startup import keep_compiled, uncollected
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 class Model:
     """Options of the network, shared by the commands that run it."""
 
-    weights: str | None = None
+    weights: Annotated[str | None, arg(aliases=["-w"])] = None
     """Shipped name (x4) or .safetensors file; the shipped ones for the scale by default."""
     ensemble: bool = False
     """Average over the 8 flips and rotations: slightly better, 8 times the work."""
@@ -65,6 +68,8 @@ class Model:
             operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)
         else:
             operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
+        memory = self.max_memory
+        memory = None if memory is None else parse_bytes(memory, "--max-memory")
         return Upscaler(
             weights,
             scale,
@@ -74,20 +79,31 @@ class Model:
             dtype=self.dtype,
             ensemble=self.ensemble,
             tile=None if self.tile == "none" else self.tile,
-            max_memory=_bytes(self.max_memory),
+            max_memory=memory,
             device=device,
             progress=True,
         )
 
+    def software(self, scale: int) -> str:
+        """Program, version, weights and the options that change results, without any path."""
+        from ..weights import shipped_weights
 
-def _bytes(text: str | None) -> int | None:
-    """800M, 6G, 1.5GiB or a number of bytes."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if not match or not float(match[1]):
-        raise ValueError(f"--max-memory must be like 800M or 6G, not {text}")
-    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+        name = self.weights or f"x{scale}"
+        file = shipped_weights().get(name, Path(name))
+        said = {"weights": f"{file.stem} {_hash(file)}", "scale": scale}
+        for field in ("ensemble", "dtype", "noise", "iterations", "operator", "physics"):
+            value, default = getattr(self, field), getattr(Model, field)
+            if value != default:
+                said[field] = value
+        if self.kernel is not None:
+            said["kernel"] = _hash(self.kernel)
+        options = ", ".join(f"{key} {value}" for key, value in said.items())
+        return f"isrrescnet-jax {__version__} ({options})"
+
+
+def _hash(file: Path) -> str:
+    """Twelve digits that tell this file from others."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def read_kernel(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ def overlapped(
     jobs: Sequence[Job],
     read: Callable[[Job], Any],
     computes: Sequence[Callable[[Any], Any]],
-    write: Callable[[Job, Any], str],
+    write: Callable[[Job, Any], Any],
 ) -> Iterator[tuple[Job, Future, float]]:
     """write(job, compute(read(job))) for every job.
 
@@ -37,7 +37,7 @@ def overlapped(
             start = time.perf_counter()
             return compute(value), time.perf_counter() - start
 
-        def written(job: Job, computed: Future, seconds: list[float]) -> str:
+        def written(job: Job, computed: Future, seconds: list[float]) -> Any:
             result, took = computed.result()
             seconds.append(took)
             return write(job, result)

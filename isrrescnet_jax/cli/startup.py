@@ -5,6 +5,8 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..cache import cache_limit, limit_cache
+
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
@@ -24,7 +26,10 @@ def uncollected() -> Iterator[None]:
 
 
 def keep_compiled(folder: Path | None) -> None:
-    """Have JAX keep every compiled program in `folder`."""
+    """Have JAX keep every compiled program in `folder`, which is brought to its size limit first.
+
+    JAX's own limit would need another package, and fails on files from before it was set.
+    """
     import jax
 
     if folder is None:
@@ -33,6 +38,7 @@ def keep_compiled(folder: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # a read-only home costs compile time, no more
+    limit_cache(folder, cache_limit())
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

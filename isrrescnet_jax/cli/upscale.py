@@ -2,78 +2,146 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from .. import images
-from .batch import Files, Job, report
+from .batch import Done, Files, Job, report
 from .model import Model
 from .startup import uncollected
+from .streams import STANDARD, open_film, save
 
 if TYPE_CHECKING:
     import isrrescnet_jax.upscaler
 
+_MORE = {"animation": "frames of an animation", "pages": "pages", "still": "picture"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A file that was read, and what its result cannot have of it."""
+
+    film: images.Film
+    note: str = ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Upscale(Model, Files):
-    """Upscale pictures: files, folders, patterns; PNG, JPEG, WebP, TIFF or BMP."""
+    """Upscale pictures: files, folders, patterns; PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF."""
 
-    scale: Annotated[Literal[2, 3, 4] | None, arg(help_behavior_hint="(default: 4)")] = None
+    scale: Annotated[
+        Literal[2, 3, 4] | None, arg(aliases=["-s"], help_behavior_hint="(default: 4)")
+    ] = None
     """Factor by which height and width grow; that of --weights where these are given."""
-    out: Path = Path("sr_results")
-    """Folder for the results, named <stem>.png."""
+    out: Annotated[Path | None, arg(aliases=["-o"], help_behavior_hint="(default: sr_results)")] = (
+        None
+    )
+    """Folder for the results, named <stem>.png; for one picture also a file, or - for standard
+    output, which is the default for pictures from standard input."""
+    strip: bool = False
+    """Leave out what the pictures say about themselves: EXIF and its position, XMP, text, DPI."""
+    record: bool = True
+    """Note program, version, weights and options in the results."""
 
     def run(self) -> int:
         """Upscale every picture; 0, or 2 if one failed."""
-        plan = self.plan(self.out)
-        if not plan:
+        batch = self.plan(self.out, Path("sr_results"))
+        if not batch.jobs:
             return 0
         with uncollected():
             import jax
 
             from .overlap import overlapped
 
-        devices = jax.local_devices()[: len(plan)]
+        devices = jax.local_devices()[: len(batch.jobs)]
         upscalers = [self.upscaler(self.scale, device) for device in devices]
         scale = upscalers[0].operator.scale
+        software = self.software(scale) if self.record else None
 
-        def read(job: Job) -> images.Picture:
+        def read(job: Job) -> Task | None:
             source, target = job
-            picture = images.read(source)
-            images.check_writable(picture, target, scale)  # before the work, not after it
-            return picture
+            if self.skip_existing and target.exists():
+                return None  # by another process, since this one began
+            return prepared(open_film(source), self._named(target), scale)
 
         def compute(
-            upscaler: "isrrescnet_jax.upscaler.Upscaler", picture: images.Picture
-        ) -> tuple[images.Picture, Any]:
-            solution = upscaler.trace(picture.color) if self.trace else None
-            return upscale_picture(upscaler, picture), solution
+            upscaler: "isrrescnet_jax.upscaler.Upscaler", task: Task | None
+        ) -> tuple[Task, Any] | None:
+            if task is None:
+                return None
+            pictures = []
+            trace = None
+            for picture in task.film.pictures:
+                if self.trace and trace is None:
+                    trace = upscaler.trace(picture.color)
+                metadata = images.Metadata() if self.strip else picture.metadata.enlarged(scale)
+                metadata = dataclasses.replace(metadata, software=software or metadata.software)
+                result = upscale_picture(upscaler, picture)
+                result = dataclasses.replace(result, metadata=metadata)
+                pictures.append(rounded(result) if task.film.kind == "animation" else result)
+            return dataclasses.replace(
+                task, film=dataclasses.replace(task.film, pictures=pictures)
+            ), trace
 
-        def write(job: Job, result: tuple[images.Picture, Any]) -> str:
-            (source, target), (picture, solution) = job, result
-            images.write(picture, target)
+        def write(job: Job, result: tuple[Task, Any] | None) -> Done:
+            source, target = job
+            if result is None:
+                return Done(f"{source}: {target} is already there", {"status": "already there"})
+            task, solution = result
+            save(task.film, target, images.format_of(self._named(target)))
             if self.trace:
                 from ..evaluation.figures import trace_figure
 
                 trace_figure(solution, self.trace / f"{source.stem}_iterates.png")
-            height, width = picture.color.shape[:2]
-            return f"{source} {width // scale}x{height // scale} -> {target}"
+            height, width = next(iter(task.film.pictures)).color.shape[:2]
+            frames = f", {task.film.count} {_MORE[task.film.kind]}" * (task.film.kind != "still")
+            line = f"{source} {width // scale}x{height // scale} -> {target}{frames}"
+            details = {"width": width, "height": height, "scale": scale, "count": task.film.count}
+            return Done(line, details, task.note)
 
-        computes = [functools.partial(compute, upscaler) for upscaler in upscalers]
-        return report(plan, overlapped(plan, read, computes, write), self.out)
+        computes: list[Callable] = [functools.partial(compute, each) for each in upscalers]
+        return report(batch, overlapped(batch.jobs, read, computes, write))
+
+    def _named(self, target: Path) -> Path:
+        """The output with a suffix that says its format."""
+        return Path(f"-.{self.format or 'png'}") if target == STANDARD else target
+
+
+def prepared(film: images.Film, target: Path, scale: int) -> Task:
+    """What to do for a file, checked before the work and not after it."""
+    pictures = iter(film.pictures)
+    first = next(pictures)
+    images.check_writable(first, target, scale)
+    format = images.format_of(target)
+    if images.holds(format, film.kind):
+        film = dataclasses.replace(film, pictures=itertools.chain([first], pictures))
+        return Task(film)
+    holder = "tiff" if film.kind == "pages" else "png or webp"
+    note = (
+        f"{film.count} {_MORE[film.kind]}, of which {format} holds one: only the first was done; "
+        f"--format {holder} does all"
+    )
+    return Task(images.Film([first]), note)
+
+
+def rounded(picture: images.Picture) -> images.Picture:
+    """The same with values of 8 bits, a quarter of the memory."""
+    color, alpha = picture.color, picture.alpha
+    alpha = None if alpha is None else images.to_uint8(alpha)
+    return dataclasses.replace(picture, color=images.to_uint8(color), alpha=alpha, bits=8)
 
 
 def upscale_picture(
     upscaler: "isrrescnet_jax.upscaler.Upscaler", picture: images.Picture
 ) -> images.Picture:
     """A picture upscaled, with its transparency, bit depth and colour profile."""
-    from ..upscaler import upscale_alpha
+    from ..transparency import restore
 
-    alpha = picture.alpha
-    return dataclasses.replace(
-        picture,
-        color=upscaler(picture.color),
-        alpha=None if alpha is None else upscale_alpha(alpha, upscaler.operator.scale),
-    )
+    if picture.alpha is None:
+        return dataclasses.replace(picture, color=upscaler(picture.color))
+    color, alpha = restore(upscaler, picture.color, picture.alpha)
+    return dataclasses.replace(picture, color=color, alpha=alpha)

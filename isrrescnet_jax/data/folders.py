@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from .. import images
+from ..cache import cache_limit, limit_cache
 from ..evaluation.degrade import degrade
 from ..evaluation.names import match
 from ..files import cache_folder
 from .config import DataConfig
 from .pairs import Pair, aligned, check_large
+
+_LOOKS = "00"  # One image in 256, by its hash, looks at the size of the cache.
 
 
 def find_files(config: DataConfig) -> tuple[list[tuple[Path, Path | None]], list[str]]:
@@ -88,4 +91,6 @@ def _make_lr(hr: UInt8[np.ndarray, "H W 3"], config: DataConfig) -> UInt8[np.nda
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{folder}: {reason}; name another folder with `cache`") from None
+    if path.name.startswith(_LOOKS) and not config.cache:
+        limit_cache(folder.parent, cache_limit())
     return lr

@@ -23,6 +23,7 @@ from ..messages import one_line
 from . import metrics
 from .degrade import Border, degrade, modcrop, resize
 from .names import match
+from .origin import difference, remark
 
 PROTOCOLS = ("paper", "standard")
 
@@ -94,11 +95,13 @@ class Report:
         benchmark: what was measured.
         rows: by image, in the order of names.
         problems: one line for each image that could not be measured or found no partner.
+        remark: one line if the given LR images are not what papers measure on, else nothing.
     """
 
     benchmark: Benchmark
     rows: list[Row]
     problems: list[str]
+    remark: str = ""
 
     @property
     def mean(self) -> Row:
@@ -170,18 +173,21 @@ def evaluate(
             image with an LR image of its name.
     """
     pairs, problems = _pairs(benchmark)
-    rows = []
+    rows, differences = [], {}
     for hr_path, lr_path in pairs:
         try:
             hr, lr = _load(hr_path, lr_path, benchmark)
             row, pictures = _measure(hr_path.stem, hr, lr, benchmark.scale, model, warm_up)
             rows.append(row)
+            if lr_path and (apart := difference(hr, lr, benchmark.scale)):
+                differences[lr_path.name] = apart
             if each is not None:
                 each(row, pictures)
         # JAX raises RuntimeError where memory runs out.
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             problems.append(one_line(error, hr_path))
-    return Report(benchmark, rows, problems)
+    said = remark(differences, benchmark.lr or "", len(rows), benchmark.scale)
+    return Report(benchmark, rows, problems, said)
 
 
 def _load(

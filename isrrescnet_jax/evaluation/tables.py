@@ -165,6 +165,7 @@ def as_json(reports: Sequence[Report], label: str = "model", times: bool = True)
                 "images": [record(row) for row in report.rows],
                 "published": _published(report),
                 "problems": report.problems,
+                **({"remark": report.remark} if report.remark else {}),
             }
         )
     if times:

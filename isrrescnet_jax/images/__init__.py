@@ -1,18 +1,43 @@
 """Image files in, image files out."""
 
-from .codecs import FORMATS, check_writable, read, read_rgb, write
-from .paths import find, plan_outputs
+from .codecs import (
+    FORMATS,
+    READABLE,
+    check_writable,
+    format_of,
+    load,
+    read,
+    read_rgb,
+    write,
+    writing,
+)
+from .frames import Film, encode_film, film_of, holds, open_film
+from .metadata import Metadata
+from .paths import STANDARD, checked_plan, find, plan_outputs, search
 from .picture import Picture, as_rgb, to_uint8
 
 __all__ = [
     "FORMATS",
+    "READABLE",
+    "STANDARD",
+    "Film",
+    "Metadata",
     "Picture",
     "as_rgb",
     "check_writable",
+    "checked_plan",
+    "encode_film",
+    "film_of",
     "find",
+    "format_of",
+    "holds",
+    "load",
+    "open_film",
     "plan_outputs",
     "read",
     "read_rgb",
+    "search",
     "to_uint8",
     "write",
+    "writing",
 ]

@@ -1,33 +1,23 @@
-"""Picture files: PNG, JPEG, WebP, TIFF and BMP, in and out.
+"""Picture files in: PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF. And out: the first five."""
 
-Pillow reads and writes them, but keeps only 8 of the 16 bits of colour pictures. Both ways around
-that are here: `_read_16_bits`, and for writing `_write_png_16` and tifffile.
-"""
-
+import contextlib
+import dataclasses
 import io
 import os
-import re
-import struct
-import sys
-import zlib
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8, UInt16
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import (
-    BITSPERSAMPLE,
-    PHOTOMETRIC_INTERPRETATION,
-    PLANAR_CONFIGURATION,
-    SAMPLEFORMAT,
-    TiffImageFile,
-)
+from jaxtyping import Shaped, UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..files import atomic_path
+from .encoders import encode
+from .measured import read_tiff_page
+from .metadata import Metadata, read_metadata
 from .picture import Picture, as_rgb, to_uint8
+from .pixels import read_pixels
 
 # File name suffix -> Pillow's name of the format.
 FORMATS = {
@@ -39,25 +29,16 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+READABLE = FORMATS | {
+    ".apng": "PNG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".gif": "GIF",
+    ".avif": "AVIF",
+}
+PILLOWS = sorted(set(READABLE.values()))
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
-    # exact: colours under fully transparent pixels survive, too.
-    "WEBP": {"lossless": True, "exact": True},
-}
-# What Pillow's 8-bit modes are converted to.
-_PLAIN_MODES = {
-    "1": "L",
-    "L": "L",
-    "LA": "LA",
-    "La": "LA",
-    "RGB": "RGB",
-    "RGBX": "RGB",
-    "YCbCr": "RGB",
-    "RGBA": "RGBA",
-    "RGBa": "RGBA",
-    "PA": "RGBA",
-}
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # EXIF orientation -> the picture as it is meant to be seen; arrays are (h, w, ...).
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
@@ -72,36 +53,22 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read(path: str | os.PathLike) -> Picture:
-    """Read a PNG, JPEG, WebP, TIFF or BMP file.
+    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file.
 
     Grey stays grey (c = 1), palettes become RGB, 1-bit pictures 0 and 255; any kind of transparency
     becomes `alpha`. CMYK becomes sRGB, through the embedded profile if there is one (which is not
-    kept then), with 8 bits. The EXIF orientation is applied. Of a file with several pictures, the
-    first is read.
+    kept then), with 8 bits, and so does Lab. Floating point and 32-bit integers of TIFF files count
+    as 16 bits (`measured.in_grey_levels` says what is white). The EXIF orientation is applied. Of a
+    file with several pictures, the first is read (`frames.open_film` reads all).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a folder, an empty, damaged or foreign file, or pixels that are not supported
-            (floating point, signed, or neither 8 nor 16 bits or less than 8). The message is one
-            line that starts with the path.
+        ValueError: a folder, an empty, damaged or foreign file, one that changes meanwhile, or
+            pixels that are not supported. The message is one line that starts with the path.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, not an image")
-    try:
-        return _decode(path)
-    except UnidentifiedImageError:
-        kinds = ", ".join(dict.fromkeys(FORMATS.values()))
-        reason = f"not an image of 8 or 16 bits in one of the formats {kinds}"
-        raise ValueError(f"{path}: {reason if path.stat().st_size else 'empty'}") from None
-    except Image.DecompressionBombError:
-        reason = "too many pixels; raise PIL.Image.MAX_IMAGE_PIXELS if they are meant"
-        raise ValueError(f"{path}: {reason}") from None
-    except Exception as error:  # Decoders fail on damaged files in every way there is.
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
-        raise ValueError(f"{path}: {reason}") from None
+    data = load(path)
+    with named(path):
+        return decode(data)
 
 
 def read_rgb(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
@@ -113,125 +80,103 @@ def read_rgb(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
     return as_rgb(read(path).color)
 
 
-def _decode(path: Path) -> Picture:
-    with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
-        icc = None if image.mode == "CMYK" else image.info.get("icc_profile") or None
-        pixels = _read_pixels(image, path)
-        orientation = _orientation(image)
-    pixels = _UPRIGHT.get(orientation, _UPRIGHT[1])(pixels)
-    bits = 16 if pixels.dtype == np.uint16 else 8
-    values = np.divide(pixels, 257 if bits == 16 else 1, dtype=np.float32)
-    if values.shape[-1] in (1, 3):
-        return Picture(np.ascontiguousarray(values), None, bits, icc)
-    color, alpha = np.ascontiguousarray(values[..., :-1]), np.ascontiguousarray(values[..., -1])
-    return Picture(color, alpha, bits, icc)
+def load(path: str | os.PathLike) -> bytes:
+    """All bytes of a file, as they were at one moment.
 
-
-def _read_pixels(
-    image: ImageFile, path: Path
-) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """The values as stored: grey, grey and alpha, RGB or RGBA."""
-    if isinstance(image, TiffImageFile):
-        _check_tiff(image)
-    args = image.tile[0].args if image.tile else ""
-    rawmode = args[0] if isinstance(args, tuple) else args or ""  # how the pixels are laid out
-    if wide := re.fullmatch(r"(LA|RGB[AXa]?);16([BLN])", rawmode):
-        pixels = _read_16_bits(image, path, *wide.groups())
-    elif image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.uint16)[..., None]
-        photometric = PHOTOMETRIC_INTERPRETATION
-        if isinstance(image, TiffImageFile) and image.tag_v2.get(photometric) == 0:
-            pixels = 65535 - pixels  # Pillow sees to this for 8 bits only.
-    elif image.mode == "P":
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    elif image.mode == "CMYK":
-        return np.asarray(_to_srgb(image))
-    elif image.mode in _PLAIN_MODES:
-        pixels = np.asarray(image.convert(_PLAIN_MODES[image.mode]))
-        pixels = pixels.reshape(image.height, image.width, -1)
-    else:
-        raise ValueError(f"pixels of type {image.mode!r} are not supported")
-
-    if "transparency" in image.info:
-        # One colour of a PNG means "nothing here". It counts in steps of the stored depth (of one
-        # bit, only some versions of Pillow do so).
-        largest = np.iinfo(pixels.dtype).max
-        step = {"1": 255, "L;2": 85, "L;4": 17}.get(rawmode, 1)
-        nothing = np.minimum(np.multiply(image.info["transparency"], step), largest)
-        opaque = (pixels != nothing).any(-1, keepdims=True).astype(pixels.dtype)
-        pixels = np.concatenate([pixels, opaque * largest], -1)
-    return pixels
-
-
-def _read_16_bits(
-    image: ImageFile, path: Path, layout: str, order: str
-) -> UInt16[np.ndarray, "h w c"]:
-    """All 16 bits of a picture with several channels, of which Pillow keeps the upper 8.
-
-    Told that the file has the other byte order, Pillow keeps the lower 8 instead: two passes
-    give everything, interlaced, tiled or compressed.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a folder, an empty file, or one that something else writes to.
     """
-
-    def decode(image: ImageFile, rawmode: str) -> UInt8[np.ndarray, "h w c"]:
-        image.tile = [
-            tile._replace(
-                args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode
-            )
-            for tile in image.tile
-        ]
-        return np.asarray(image)
-
-    if layout == "LA":  # Only in PNG. Four bytes per pixel, high ones first, as if they were RGBA.
-        return np.ascontiguousarray(decode(image, "RGBA")).view(">u2").astype(np.uint16)
-    if order == "N":
-        order = "L" if sys.byteorder == "little" else "B"
-    layout, premultiplied = layout.replace("a", "A"), layout == "RGBa"
-    high = decode(image, f"{layout};16{order}")
-    with Image.open(path, formats=[image.format or ""]) as second:
-        low = decode(second, f"{layout};16{'B' if order == 'L' else 'L'}")
-    pixels = high.astype(np.uint16) << 8 | low
-    if premultiplied:
-        color, alpha = pixels[..., :3], np.maximum(pixels[..., 3:], 1)
-        pixels[..., :3] = np.minimum(np.rint(color * (65535 / alpha)), 65535)
-    return pixels
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not an image")
+    with named(path), open(path, "rb") as file:
+        before = os.fstat(file.fileno())
+        data = file.read()
+        after = os.fstat(file.fileno())
+        moments = {(s.st_size, s.st_mtime_ns) for s in (before, after)}
+        if stat.S_ISREG(before.st_mode) and (len(moments) > 1 or len(data) != before.st_size):
+            raise ValueError("it changed while it was read: try again when it is complete")
+        if not data:
+            raise ValueError("empty")
+        return data
 
 
-def _check_tiff(image: TiffImageFile) -> None:
-    """Refuse what Pillow would open, but read wrongly."""
-    bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
-    if bits not in (1, 2, 4, 8, 16):
-        raise ValueError(f"{bits} bits per value are not supported: save it with 8 or 16")
-    if not set(image.tag_v2.get(SAMPLEFORMAT, (1,))) <= {1, 4}:  # unsigned, undefined
-        raise ValueError("only unsigned integers are supported: save it with 8 or 16 bits")
-    if bits == 16 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
-        raise ValueError("separate planes of 16 bits are not supported: save it interleaved")
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """CMYK to sRGB, through the embedded profile if there is one."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image.convert("RGB")
+@contextlib.contextmanager
+def named(name: str | os.PathLike) -> Iterator[None]:
+    """Whatever goes wrong with a file, as a ValueError of one line that starts with its name."""
     try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except (OSError, ImageCms.PyCMSError):
-        raise ValueError("its CMYK profile is unusable: convert the picture to RGB") from None
-    assert converted is not None  # as it is not when it works in place
-    return converted
+        yield
+    except UnidentifiedImageError:
+        kinds = ", ".join(dict.fromkeys(READABLE.values()))
+        reason = f"not an image that can be read ({kinds})"
+        raise ValueError(f"{name}: {reason}") from None
+    except Image.DecompressionBombError:
+        reason = "too many pixels; raise PIL.Image.MAX_IMAGE_PIXELS if they are meant"
+        raise ValueError(f"{name}: {reason}") from None
+    except Exception as error:  # Decoders fail on damaged files in every way there is.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+        raise ValueError(f"{name}: {reason}") from None
+
+
+def decode(data: bytes, index: int = 0) -> Picture:
+    """A picture of a file; `index` counts the pages of a TIFF file."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=PILLOWS)
+    except UnidentifiedImageError:
+        if data[:4] not in TIFF:
+            raise
+        return assembled(read_tiff_page(data, index), Metadata(), None, 1)
+    with image:
+        if index:
+            try:
+                image.seek(index)
+            except SyntaxError:  # how Pillow says that it does not know the pixels of a page
+                return assembled(read_tiff_page(data, index), Metadata(), None, 1)
+        # After conversion to sRGB the profile no longer holds.
+        converted = image.mode in ("CMYK", "LAB")
+        icc = None if converted else image.info.get("icc_profile") or None
+        pixels = read_pixels(image, data)
+        return assembled(pixels, read_metadata(image), icc, _orientation(image))
+
+
+def assembled(
+    pixels: Shaped[np.ndarray, "h w c"], metadata: Metadata, icc: bytes | None, orientation: int
+) -> Picture:
+    """A picture, upright; floating point is in [0, 255] already."""
+    pixels = _UPRIGHT.get(orientation, _UPRIGHT[1])(pixels)
+    unit = 257 if pixels.dtype == np.uint16 else 1
+    bits = 8 if pixels.dtype == np.uint8 else 16
+    values = np.divide(pixels, unit, dtype=np.float32)
+    if orientation > 4 and metadata.dpi:
+        across, down = metadata.dpi
+        metadata = dataclasses.replace(metadata, dpi=(down, across))
+    if values.shape[-1] in (1, 3):
+        return Picture(np.ascontiguousarray(values), None, bits, icc, metadata)
+    color, alpha = np.ascontiguousarray(values[..., :-1]), np.ascontiguousarray(values[..., -1])
+    return Picture(color, alpha, bits, icc, metadata)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Damaged metadata is no reason to refuse the picture.
         return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """Pillow's name of the format that a file's name asks for.
+
+    Raises:
+        ValueError: a suffix that is not written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(FORMATS)}")
+    return FORMATS[suffix]
 
 
 def check_writable(picture: Picture, path: str | os.PathLike, scale: int = 1) -> None:
@@ -240,10 +185,7 @@ def check_writable(picture: Picture, path: str | os.PathLike, scale: int = 1) ->
     Looks at the size, `scale` times that of `picture`, and at the transparency only, so it can be
     asked before the work is done.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: the name must end in one of {', '.join(FORMATS)}")
-    format = FORMATS[path.suffix.lower()]
+    format = format_of(path)
     transparent = picture.alpha is not None and to_uint8(picture.alpha).min() < 255
     if transparent and format in ("JPEG", "BMP"):
         raise ValueError(f"{path}: {format} cannot hold transparency: write PNG")
@@ -259,69 +201,21 @@ def write(picture: Picture, path: str | os.PathLike) -> None:
 
     Values are rounded half to even and saturated, to 16 bits if `picture.bits` says so and the
     format is PNG or TIFF, else to 8. JPEG has quality 95 and full colour resolution; all other
-    formats are lossless. The ICC profile is written except to BMP, which has no place for it.
-    WebP stores grey as RGB, and 16-bit TIFF grey with alpha as RGBA, for want of readers.
+    formats are lossless. The ICC profile and the metadata are written as far as the format has a
+    place for them: BMP has for the print size only, and text is for PNG. WebP stores grey as RGB,
+    and 16-bit TIFF grey with alpha as RGBA, for want of readers.
 
     Raises:
         ValueError: an unknown suffix, transparency in JPEG or BMP (an alpha that is opaque all over
             is left out), or a picture larger than the format allows.
     """
-    path = Path(path)
     check_writable(picture, path)
-    format = FORMATS[path.suffix.lower()]
-    values = np.asarray(picture.color)
-    if picture.alpha is not None and format not in ("JPEG", "BMP"):
-        values = np.concatenate([values, picture.alpha[..., None]], -1)
-    if picture.bits == 16 and format in ("PNG", "TIFF"):
-        pixels = np.clip(np.rint(values * 257), 0, 65535).astype(np.uint16)
-    else:
-        pixels = to_uint8(values)
-    with atomic_path(path) as temporary:
-        if format == "TIFF":
-            _write_tiff(temporary, pixels, picture.icc)
-        elif pixels.dtype == np.uint16:
-            _write_png_16(temporary, pixels, picture.icc)
-        else:
-            image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-            options = _SAVE_OPTIONS.get(format, {})
-            image.save(temporary, format, icc_profile=picture.icc, **options)
+    with writing(path) as file:
+        encode(picture, format_of(path), file)
 
 
-def _write_tiff(path: Path, pixels: Shaped[np.ndarray, "h w c"], icc: bytes | None) -> None:
-    import tifffile
-
-    if pixels.shape[-1] == 2 and pixels.dtype == np.uint16:
-        pixels = pixels[..., [0, 0, 0, 1]]
-    with open(path, "w+b") as file:
-        tifffile.imwrite(
-            file,
-            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels,
-            photometric="rgb" if pixels.shape[-1] > 2 else "minisblack",
-            planarconfig="contig",
-            extrasamples=["unassalpha"] if pixels.shape[-1] in (2, 4) else None,
-            compression="zlib",
-            predictor=True,
-            iccprofile=icc,
-            metadata=None,
-            software=False,
-        )
-
-
-def _write_png_16(path: Path, pixels: UInt16[np.ndarray, "h w c"], icc: bytes | None) -> None:
-    height, width, channels = pixels.shape
-    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    packer = zlib.compressobj()
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
-        PngImagePlugin.putchunk(file, b"IHDR", header)
-        if icc:
-            PngImagePlugin.putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(icc))
-        for top in range(0, height, 64):
-            rows = pixels[top : top + 64].astype(">u2").view(np.uint8)
-            # Each row begins with its filter, 1: bytes are stored less the one a pixel before.
-            lines = np.pad(rows.reshape(len(rows), -1), ((0, 0), (1, 0)), constant_values=1)
-            lines[:, 1 + 2 * channels :] -= lines[:, 1 : -2 * channels]
-            PngImagePlugin.putchunk(file, b"IDAT", packer.compress(lines.tobytes()))
-        PngImagePlugin.putchunk(file, b"IDAT", packer.flush())
-        PngImagePlugin.putchunk(file, b"IEND")
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[io.BufferedRandom]:
+    """A file to write to, which takes the place of `path` when it is whole."""
+    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
+        yield file

@@ -1,12 +1,41 @@
 """Which picture files are meant, and which output belongs to which input."""
 
+import dataclasses
 import glob
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from .codecs import FORMATS
+from .codecs import READABLE
+
+STANDARD = Path("-")  # standard input, or standard output
+_LONGEST_NAME = 255  # bytes, on nearly every file system
+
+# Pictures that are not read, by suffix; and how files without one begin that are pictures.
+_UNREAD = re.compile(
+    r"\.(heic|heif|hif|jp2|j2k|jpf|jpx|jpm|jxl|tga|psd|psb|xcf|ico|icns|dds|exr|hdr|p[bgpn]m|pam"
+    r"|pcx|qoi|svg|dng|cr2|cr3|nef|arw|orf|rw2|raf|pef)",
+    re.IGNORECASE,
+)
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x0a")
+_CONTAINERS = (b"WEBP", b"ftypavi", b"ftyphei", b"ftypmif", b"ftypjp2", b"jP  ", b"JXL ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Files that inputs stand for.
+
+    Attributes:
+        files: each once, in order.
+        below: for each the folder, below the one that was named, that it lies in.
+        overlooked: files in these folders that look like pictures, but are not read.
+    """
+
+    files: tuple[Path, ...]
+    below: tuple[Path, ...]
+    overlooked: tuple[Path, ...]
 
 
 def find(inputs: Iterable[str | os.PathLike]) -> list[Path]:
@@ -20,42 +49,119 @@ def find(inputs: Iterable[str | os.PathLike]) -> list[Path]:
         FileNotFoundError: a name or pattern that matches nothing.
         ValueError: a folder without images.
     """
-    found: dict[Path, Path] = {}
+    return list(search(inputs).files)
+
+
+def search(
+    inputs: Iterable[str | os.PathLike], recursive: bool = False, without: Path | None = None
+) -> Found:
+    """`find`, with what it passes over and where files lie.
+
+    Args:
+        inputs: as for `find`; "-" is itself.
+        recursive: take folders further down, too.
+        without: a folder that is not searched then, such as that of the results.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    overlooked: dict[Path, None] = {}
     for name in inputs:
-        paths = [Path(name)]
+        if Path(name) == STANDARD:
+            found[STANDARD] = (STANDARD, Path())
+            continue
+        paths, root = [Path(name)], None
         if not paths[0].exists():
             paths = [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]
+            if "**" in Path(name).parts:
+                root = _before_pattern(Path(name))
         if not paths:
             raise FileNotFoundError(f"{name}: no such file or folder")
         for path in paths:
-            for file in _images_in(path) if path.is_dir() else [path]:
-                found.setdefault(file.resolve(), file)
-    return list(found.values())
+            if not path.is_dir():
+                found.setdefault(path.resolve(), (path, _below(path, root or path.parent)))
+                continue
+            files, unread = _images_in(path, recursive, without)
+            overlooked |= dict.fromkeys(unread)
+            for file in files:
+                found.setdefault(file.resolve(), (file, _below(file, root or path)))
+    files = tuple(file for file, _ in found.values())
+    below = tuple(folder for _, folder in found.values())
+    return Found(files, below, tuple(path for path in overlooked if path not in files))
 
 
-def _images_in(folder: Path) -> list[Path]:
-    files = [
+def _before_pattern(path: Path) -> Path:
+    parts = list(path.parts)
+    return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _below(file: Path, root: Path) -> Path:
+    try:
+        return file.parent.relative_to(root)
+    except ValueError:  # a link, or ".." in between
+        return Path()
+
+
+def _images_in(
+    folder: Path, recursive: bool, without: Path | None
+) -> tuple[list[Path], list[Path]]:
+    """Images to read, and files that look like images."""
+    visible = [
         path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+        for path in _files_in(folder, recursive, without)
+        if not path.name.startswith(".") and path.is_file()
     ]
+    files = [path for path in visible if path.suffix.lower() in READABLE]
+    unread = [path for path in visible if _UNREAD.fullmatch(path.suffix) or _is_nameless(path)]
     if not files:
-        raise ValueError(f"{folder}: no images ({', '.join(FORMATS)}) in this folder")
-    return files
+        seen = f"; {len(unread)} look like images that are not read" if unread else ""
+        raise ValueError(f"{folder}: no images ({', '.join(READABLE)}) in this folder{seen}")
+    return files, unread
+
+
+def _files_in(folder: Path, recursive: bool, without: Path | None) -> Iterator[Path]:
+    if not recursive:
+        yield from sorted(folder.iterdir())
+        return
+    left_out = without and without.resolve()
+    for here, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and Path(here, name).resolve() != left_out
+        ]
+        yield from (Path(here, name) for name in sorted(names))
+
+
+def _is_nameless(path: Path) -> bool:
+    """Whether a file without suffix begins like a picture."""
+    if path.suffix:
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return start.startswith(_BEGINNINGS) or any(mark in start for mark in _CONTAINERS)
+
+
+Existing = Literal["refuse", "overwrite", "skip"]
 
 
 def plan_outputs(
     inputs: Iterable[str | os.PathLike],
     out_dir: str | os.PathLike,
     suffix: str = ".png",
-    existing: Literal["refuse", "overwrite", "skip"] = "refuse",
+    existing: Existing = "refuse",
+    below: Sequence[Path] | None = None,
 ) -> list[tuple[Path, Path]]:
-    """Pairs of input file and output file, `out_dir / (stem of the input + suffix)`.
+    """Pairs of input file and output file, `out_dir / below / (stem of the input + suffix)`.
+
+    A name that gets longer than file systems allow is cut before the suffix.
 
     Args:
         inputs: existing files, as `find` gives them.
         out_dir: need not exist yet.
         existing: whether an output file that exists is an error, replaced, or left out of the plan.
+        below: for each input a folder in `out_dir`, as `search` gives them.
 
     Raises:
         ValueError: two inputs have the same output (also if only upper and lower case differ, which
@@ -65,13 +171,26 @@ def plan_outputs(
     inputs, out_dir = [Path(path) for path in inputs], Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"{out_dir}: exists, but is not a folder")
-    plan = [(source, out_dir / (source.stem + suffix)) for source in inputs]
+    folders = below or [Path()] * len(inputs)
+    return checked_plan(
+        [
+            (source, out_dir / folder / _name(source, suffix))
+            for source, folder in zip(inputs, folders, strict=True)
+        ],
+        existing,
+    )
 
+
+def checked_plan(
+    plan: list[tuple[Path, Path]], existing: Existing = "refuse"
+) -> list[tuple[Path, Path]]:
+    """Pairs of input and output, less those that are left out; raises as `plan_outputs`."""
     # The system's identity of a file sees through links and through case.
+    inputs = [source for source, _ in plan if source != STANDARD]
     identities = {(status.st_dev, status.st_ino) for status in map(os.stat, inputs)}
     owner: dict[str, Path] = {}
     for source, target in plan:
-        other = owner.setdefault(target.name.casefold(), source)
+        other = owner.setdefault(str(target).casefold(), source)
         if other is not source:
             raise ValueError(f"{other} and {source} would both become {target}: rename one")
         if target.is_dir():
@@ -87,3 +206,10 @@ def plan_outputs(
     elif existing == "skip":
         plan = [(source, target) for source, target in plan if not target.exists()]
     return plan
+
+
+def _name(source: Path, suffix: str) -> str:
+    stem = "stdin" if source == STANDARD else source.stem
+    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + suffix

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 
 from ..representation import in_one_line
+from .metadata import Metadata
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -14,16 +15,19 @@ class Picture:
     """A picture in memory, whatever file it came from.
 
     Attributes:
-        color: RGB or grey values in [0, 255]; 16-bit values are divided by 257 = 65535 / 255.
+        color: RGB or grey values in [0, 255], uint8 if they are rounded; 16-bit values are divided
+            by 257 = 65535 / 255.
         alpha: opacity in [0, 255], not multiplied into `color`; None where there is none.
         bits: bits per value of the file it came from, hence also of a PNG or TIFF file made of it.
         icc: the ICC profile that `color` is meant in; None usually means sRGB.
+        metadata: what the file says beside that.
     """
 
-    color: Float[np.ndarray, "h w c"]
-    alpha: Float[np.ndarray, "h w"] | None = None
+    color: Float[np.ndarray, "h w c"] | UInt8[np.ndarray, "h w c"]
+    alpha: Float[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"] | None = None
     bits: Literal[8, 16] = 8
     icc: bytes | None = None
+    metadata: Metadata = Metadata()
 
     __repr__ = in_one_line
 

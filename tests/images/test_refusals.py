@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from image_files import few, noise, one_line
 from PIL import Image
 
-from isrrescnet_jax.images import FORMATS, Picture, check_writable, codecs, read, write
+from isrrescnet_jax.images import FORMATS, Picture, check_writable, encoders, read, write
 
 
 def encoded(suffix) -> bytes:
@@ -52,7 +52,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, suffix, damage)
 def test_what_is_no_image(tmp_path):
     (tmp_path / "text.png").write_text("hello\n")
     (tmp_path / "empty.png").touch()
-    with pytest.raises(ValueError, match="text.png: not an image of 8 or 16 bits") as error:
+    with pytest.raises(ValueError, match="text.png: not an image that can be read") as error:
         read(tmp_path / "text.png")
     one_line(error)
     with pytest.raises(ValueError, match="empty.png: empty"):
@@ -66,9 +66,8 @@ def test_what_is_no_image(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "options", "reason"),
     [
-        (np.zeros((9, 9), np.float32), {}, "32 bits per value"),
-        (np.zeros((9, 9, 3), np.float32), {"photometric": "rgb"}, "not an image of 8 or 16 bits"),
-        (np.zeros((9, 9), np.uint32), {}, "32 bits per value"),
+        (np.zeros((9, 9), np.uint64), {}, "pixels of type uint64 are not supported"),
+        (np.zeros((9, 9, 4), np.float32), {"photometric": "separated"}, "separated pixels"),
         (np.zeros((9, 9), np.int16), {}, "only unsigned integers"),
         (np.zeros((9, 9), np.int8), {}, "only unsigned integers"),
         (
@@ -83,12 +82,6 @@ def test_unsupported_tiff(tmp_path, pixels, options, reason):
     with pytest.raises(ValueError, match=reason) as error:
         read(tmp_path / "x.tif")
     assert one_line(error).startswith(str(tmp_path / "x.tif"))
-
-
-def test_lab_is_unsupported(tmp_path):
-    Image.new("LAB", (9, 9)).save(tmp_path / "x.tif")
-    with pytest.raises(ValueError, match="'LAB' are not supported"):
-        read(tmp_path / "x.tif")
 
 
 def test_large_pictures(tmp_path, monkeypatch):
@@ -144,8 +137,8 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path, monkeypatch, suffix, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Image.Image, "save", interrupt)
-    monkeypatch.setattr(tifffile, "imwrite", interrupt)
-    monkeypatch.setattr(codecs.zlib, "compressobj", interrupt)
+    monkeypatch.setattr(tifffile.TiffWriter, "write", interrupt)
+    monkeypatch.setattr(encoders.zlib, "compressobj", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write(Picture(np.zeros((9, 9, 3), np.float32), bits=bits), path)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,32 @@
+"""Pictures from files or standard input, to files or standard output."""
+
+import io
+import sys
+from pathlib import Path
+
+from .. import images
+from ..images import STANDARD
+
+__all__ = ["STANDARD", "open_film", "save"]
+
+
+def open_film(source: Path) -> images.Film:
+    """All pictures of a file, or of standard input where the name is "-"."""
+    if source != STANDARD:
+        return images.open_film(source)
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ValueError(f"{source}: nothing comes from standard input")
+    return images.film_of(data, source)
+
+
+def save(film: images.Film, target: Path, format: str) -> None:
+    """Write all pictures to a file, whole or not at all, or to standard output."""
+    if target != STANDARD:
+        with images.writing(target) as file:
+            images.encode_film(film, format, file)
+        return
+    buffer = io.BytesIO()
+    images.encode_film(film, format, buffer)
+    sys.stdout.buffer.write(buffer.getvalue())
+    sys.stdout.buffer.flush()

@@ -1,0 +1,126 @@
+"""Transparent pictures look on any background as if they had been put on it before."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+import isrrescnet_jax as isr
+from isrrescnet_jax import images
+from isrrescnet_jax.cli.upscale import upscale_picture
+from isrrescnet_jax.transparency import extended, restore
+from isrrescnet_jax.upscaler import Upscaler
+
+N = 36
+BACKGROUNDS = (255, 0, 128)
+
+
+@pytest.fixture(scope="module")
+def x4() -> Upscaler:
+    return Upscaler(isr.load_weights("x4"))
+
+
+def disk(softness: float) -> np.ndarray:
+    """Opacity of a disk, (N, N) in 0...255, whose edge is so many pixels wide."""
+    centre = (N - 1) / 2
+    rows, columns = np.mgrid[:N, :N] - centre
+    distance = np.hypot(rows, columns) - N / 3
+    return np.rint(255 * np.clip(0.5 - distance / max(softness, 1e-6), 0, 1)).astype(np.uint8)
+
+
+def file_of(kind: str, color: tuple[int, ...], alpha: np.ndarray, path) -> np.ndarray:
+    """Write a disk on transparent black; what colour it has in the file, grey or RGB."""
+    grey = np.full(1, color[0])
+    visible = (alpha > 0)[..., None]
+    if kind == "palette":
+        image = Image.fromarray(alpha)  # an entry for each opacity
+        image.putpalette(b"\0\0\0" + bytes(color) * 255, "RGB")
+        image.info["transparency"] = bytes(range(256))
+        image.frombytes(alpha.tobytes())
+        image.save(path, transparency=bytes(range(256)))
+        return np.array(color)
+    color = grey if kind.startswith("LA") else np.array(color)
+    picture = images.Picture(
+        (visible * color).astype(np.float32),
+        alpha.astype(np.float32),
+        16 if kind.endswith("16") else 8,
+    )
+    images.write(picture, path)
+    return color
+
+
+def over(color: np.ndarray, alpha: np.ndarray, background: float) -> np.ndarray:
+    opacity = alpha[..., None] / np.float32(255)
+    return (opacity * color + (1 - opacity) * np.float32(background)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "color"),
+    [("RGBA", (255, 255, 255)), ("RGBA", (0, 0, 0))]
+    + [(kind, (200, 60, 30)) for kind in ("RGBA", "RGBA16", "LA", "LA16", "palette")],
+)
+@pytest.mark.parametrize("softness", [0, 10])
+def test_on_any_background(x4, tmp_path, kind, color, softness):
+    alpha = disk(softness)
+    color = file_of(kind, color, alpha, tmp_path / "x.png")
+    picture = images.read(tmp_path / "x.png")
+    assert picture.bits == (16 if kind.endswith("16") else 8)
+    images.write(upscale_picture(x4, picture), tmp_path / "y.png")
+    result = images.read(tmp_path / "y.png")
+
+    spread = ndimage.maximum_filter(alpha, 9) - ndimage.minimum_filter(alpha, 9)
+    edge = (spread > 0).repeat(4, 0).repeat(4, 1)
+    for background in BACKGROUNDS:
+        got = over(result.color, result.alpha, background)
+        first = over(picture.color, picture.alpha, background)
+        assert (got >= np.minimum(color, background) - 8).all()
+        assert (got <= np.maximum(color, background) + 8).all()
+        error = np.abs(got - np.clip(x4(first), 0, 255))
+        assert error[~edge].max() <= 2
+        # The network puts a hard edge where the brighter side is larger, or smaller, by the
+        # background: no alpha agrees with all three of the pictures that were composited first.
+        if softness:
+            assert error[edge].max() <= 8 and error[edge].mean() <= 2
+
+
+def test_alpha_is_as_sharp_as_a_grey_picture(x4):
+    alpha = disk(0).astype(np.float32)
+    _, big = restore(x4, np.zeros((N, N, 3), np.float32), alpha)
+    expected = np.clip(x4(alpha[..., None])[..., 0], 0, 255)
+    assert np.abs(big - expected).max() <= 2  # the flat parts are kept as they are
+    row = big[big.shape[0] // 2]
+    assert ((row > 25) & (row < 230)).sum() <= 4
+
+
+@pytest.mark.parametrize("value", [0.0, 77.3, 255.0])
+def test_flat_alpha_stays_what_it_is(value):
+    alpha = np.full((5, 6), value, np.float32)
+    seen = []
+
+    def model(color):
+        seen.append(color)
+        return color.repeat(3, 0).repeat(3, 1)
+
+    _, big = restore(model, np.zeros((5, 6, 3), np.float32), alpha)
+    np.testing.assert_array_equal(big, np.full((15, 18), np.float32(value)))
+    assert len(seen) == 1  # alpha needs no work
+
+
+def test_colours_go_on_under_transparent_pixels():
+    color = np.zeros((1, 6, 1), np.float32)
+    color[0, :, 0] = [9, 10, 20, 9, 9, 9]
+    alpha = np.float32([[0, 1, 255, 0, 0, 0]])
+    np.testing.assert_array_equal(extended(color, alpha)[0, :, 0], [10, 10, 20, 20, 20, 20])
+    nothing = np.zeros_like(alpha)
+    np.testing.assert_array_equal(extended(color, nothing), color)
+
+
+def test_what_lies_under_transparent_pixels_is_not_seen(small):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 10, 4), np.uint8)
+    image[:, 6:, 3] = 0
+    other = image.copy()
+    other[:, 6:, :3] = 77
+    a, b = (isr.upscale(x, weights=small) for x in (image, other))
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (18, 20, 4)
