@@ -31,13 +31,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
 from . import sampling
 from .operator import Composition, Operator, Scaled
 
-Image = Float[Array, "n h w c"]
+Image = Inexact[ArrayLike, "n H W c"]  # of high resolution
+Observation = Inexact[ArrayLike, "n h w c"]
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
 
 
@@ -79,28 +80,28 @@ class _Operator(Operator):
         real = np.zeros(0, dtype).real.dtype.name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: Image) -> Observation:
         """D x."""
         x = jnp.asarray(x)
         s = self.scale
         return self.at(x.shape[1] // s, x.shape[2] // s, x.dtype).forward(x)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: Observation) -> Image:
         """D^T y, with <D x, y> = <x, D^T y>."""
         y = jnp.asarray(y)
         return self.at(*y.shape[1:3], y.dtype).adjoint(y)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: Observation) -> Image:
         """U y: the true adjoint unless the reference does otherwise."""
         y = jnp.asarray(y)
         return self.at(*y.shape[1:3], y.dtype).upsample(y)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: Image, y: Observation) -> Image:
         """U (D v - y); with reference=False the gradient of 1/2 |D v - y|^2."""
         v, y = jnp.asarray(v), jnp.asarray(y)
         return self.at(*y.shape[1:3], v.dtype).gradient(v, y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: Observation) -> Image:
         """x_0: bilinear with dark borders (reference), or MATLAB's bicubic interpolation."""
         y = jnp.asarray(y)
         return self.at(*y.shape[1:3], y.dtype).initial(y)
@@ -114,13 +115,13 @@ class _Operator(Operator):
         border = getattr(self, "border", "symmetric")
         return {"initial": sampling.imresize_taps(n, n * self.scale, border)}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Observation:
         raise NotImplementedError
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Observation, rows: Axis, columns: Axis) -> Image:
         return self._adjoint(y, rows, columns)
 
-    def _adjoint(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _adjoint(self, y: Observation, rows: Axis, columns: Axis) -> Image:
         n, h, w, c = y.shape
         x = jax.ShapeDtypeStruct((n, h * self.scale, w * self.scale, c), y.dtype)
         forward = functools.partial(self._forward, rows=rows, columns=columns)
@@ -150,23 +151,23 @@ class Placed:
         """s."""
         return self.operator.scale
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: Image) -> Observation:
         """D x."""
         return self.operator._forward(x, self.rows, self.columns)
 
-    def adjoint(self, y: Image) -> Image:
+    def adjoint(self, y: Observation) -> Image:
         """D^T y."""
         return self.operator._adjoint(y, self.rows, self.columns)
 
-    def upsample(self, y: Image) -> Image:
+    def upsample(self, y: Observation) -> Image:
         """U y."""
         return self.operator._upsample(y, self.rows, self.columns)
 
-    def gradient(self, v: Image, y: Image) -> Image:
+    def gradient(self, v: Image, y: Observation) -> Image:
         """U (D v - y)."""
         return self.upsample(self.forward(v) - y)
 
-    def initial(self, y: Image) -> Image:
+    def initial(self, y: Observation) -> Image:
         """x_0."""
         return sampling.resize(y, self.rows["initial"], self.columns["initial"])
 
@@ -217,12 +218,12 @@ class Bicubic(_Operator):
             own = {"down": sampling.imresize_taps(n * self.scale, n, self.border)}
         return super().axis(n, real) | own
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Observation:
         if self._reference:
             return x[:, :: self.scale, :: self.scale]
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Observation, rows: Axis, columns: Axis) -> Image:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         maps = ((axis["near"], axis["weight"]) for axis in (rows, columns))
@@ -246,10 +247,10 @@ class Bilinear(_Operator):
             down = sampling.centre_taps(n, self.scale)
         return super().axis(n, real) | {"down": down}
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Observation:
         return sampling.resize(x, rows["down"], columns["down"])
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Observation, rows: Axis, columns: Axis) -> Image:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         return sampling.resize(y, rows["initial"], columns["initial"])
@@ -280,7 +281,7 @@ class Blur(_Operator):
         same = (self.scale, self.reference) == (other.scale, other.reference)
         return same and _equal(self.kernel, other.kernel)
 
-    __hash__: Any = None  # arrays have none
+    __hash__ = None  # pyright: ignore[reportAssignmentType] (arrays have none)
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
@@ -307,7 +308,7 @@ class Blur(_Operator):
         # Of a canvas, what lies outside of the image sees some of it all the same.
         return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
 
-    def _convolve(self, x: Image) -> Image:
+    def _convolve(self, x: Image) -> Observation:
         """Depthwise correlation with stride s, without padding."""
         return lax.conv_general_dilated(
             x,
@@ -319,12 +320,12 @@ class Blur(_Operator):
             precision="highest",
         )
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Observation:
         y = self._convolve(columns["seen"](rows["seen"](x, 1), 2))
         inside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
         return y * jnp.outer(*inside)[:, :, None]
 
-    def _upsample(self, y: Image, rows: Axis, columns: Axis) -> Image:
+    def _upsample(self, y: Observation, rows: Axis, columns: Axis) -> Image:
         if not self._reference:
             return self._adjoint(y, rows, columns)
         (n, h, w, c), s = y.shape, self.scale
@@ -348,7 +349,7 @@ class Decimation(_Operator):
     between reference=True and reference=False.
     """
 
-    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Image:
+    def _forward(self, x: Image, rows: Axis, columns: Axis) -> Observation:
         return x[:, 1 :: self.scale, 1 :: self.scale]
 
 

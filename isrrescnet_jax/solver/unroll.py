@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jaxtyping import Array, ArrayLike, Bool, Float, Inexact, Int, Num, PyTree
+from jaxtyping import Array, ArrayLike, Float, Inexact, Num, PyTree, Shaped
 
 from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
@@ -43,9 +43,9 @@ class Solution:
     sigma: Float[Array, " n"]
     observed: PyTree = None
     state: State | None = None
-    iterations: Int[Array, ""] | None = None
+    iterations: Shaped[Array, ""] | None = None
     residual: Float[Array, " n"] | None = None
-    converged: Bool[Array, " n"] | None = None
+    converged: Shaped[Array, " n"] | None = None
 
 
 for _kind in (Solution, State):  # which have no static fields
@@ -229,7 +229,7 @@ def reconstruct(
     lr: Num[ArrayLike, "n h w c"],
     *,
     operator: Any = None,
-    noise: Literal["estimate"] | Float[ArrayLike, "#n"] = "estimate",
+    noise: Literal["estimate"] | float | Float[ArrayLike, "#n"] = "estimate",
     iterations: int | None = None,
     trace: bool = False,
     backward: Any = Full(),  # noqa: B008 (frozen)
