@@ -272,7 +272,7 @@ class Blur(_Operator):
         ValueError: on use: another shape, or one the reference cannot use (k even, or k < s).
     """
 
-    kernel: Float[Array, "*c k k"]
+    kernel: Float[ArrayLike, "*c k k"]
 
     def __eq__(self, other: object) -> bool:
         """The same values; of kernels that are traced, which have none yet, the same object."""
