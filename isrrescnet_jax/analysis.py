@@ -106,7 +106,7 @@ def spectral_radius(f: Map, x: PyTree, key: Key[Array, ""], krylov: int = 30) ->
     return float(np.abs(np.linalg.eigvals(hessenberg)).max())
 
 
-def lipschitz(f: Map, trajectory: PyTree) -> Float[Array, " K-1"]:
+def lipschitz(f: Map, trajectory: PyTree) -> Float[Array, " pairs"]:
     """|f(x_(k+1)) - f(x_k)| / |x_(k+1) - x_k| along a trajectory; its largest bounds L from below.
 
     Args:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Inexact, Num
+from jaxtyping import Array, ArrayLike, Inexact, Shaped
 
 from .operator import Image, Operator
 
@@ -26,7 +26,7 @@ class Mask(Operator):
         [7. 0.]
     """
 
-    mask: Num[ArrayLike, "*shape"]
+    mask: Shaped[ArrayLike, "*shape"]
 
     def forward(self, x: Image) -> Image:
         """m x."""
@@ -57,7 +57,7 @@ class Fourier(Operator):
         0.0
     """
 
-    mask: Num[ArrayLike, "*shape"]
+    mask: Shaped[ArrayLike, "*shape"]
     real: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
 
     def domain(self, y: Inexact[Array, "n H W c"]) -> jax.ShapeDtypeStruct:

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
 from ..representation import in_one_line
@@ -39,8 +39,8 @@ from . import sampling
 from .operator import Composition, Operator, Scaled
 from .placed import Axis, High, Low, Placed
 
-LowLike = Float[ArrayLike, "n h w c"]
-HighLike = Float[ArrayLike, "n H W c"]
+LowLike = Inexact[ArrayLike, "n h w c"]
+HighLike = Inexact[ArrayLike, "n H W c"]
 _STATIC = {"static": True}
 
 

@@ -4,13 +4,13 @@ import dataclasses
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from ..representation import in_one_line
 from . import sampling
 
-Low = Float[Array, "n h w c"]
-High = Float[Array, "n H W c"]
+Low = Inexact[Array, "n h w c"]
+High = Inexact[Array, "n H W c"]
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Inexact, Int
 
 from ..representation import in_one_line
 
@@ -44,7 +44,7 @@ class Taps:
 
     __repr__ = in_one_line
 
-    def __call__(self, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    def __call__(self, x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
         """Apply along `axis`."""
         weights = (jnp.asarray(w, x.dtype) for w in (self.weight, self.back_weight))
         (weight, back_weight), back_index = weights, jnp.asarray(self.back_index)
@@ -137,7 +137,7 @@ def sparse(
     return Taps(index, weight, back_index, back, rate)
 
 
-def resize(x: Float[Array, "n h w c"], rows: Taps, columns: Taps) -> Float[Array, "n H W c"]:
+def resize(x: Inexact[Array, "n h w c"], rows: Taps, columns: Taps) -> Inexact[Array, "n H W c"]:
     """Separable interpolation; first along the axis that leaves less to do."""
     if len(rows.index) <= len(rows.back_index):
         return columns(rows(x, 1), 2)
@@ -217,10 +217,10 @@ def bicubic_weights(n: int, scale: int, dtype: str) -> np.ndarray:
 
 
 def bicubic_upsample(
-    y: Float[Array, "n h w c"],
+    y: Inexact[Array, "n h w c"],
     rows: tuple[Taps, Float[Array | np.ndarray, "h s 4"]],
     columns: tuple[Taps, Float[Array | np.ndarray, "w s 4"]],
-) -> Float[Array, "n H W c"]:
+) -> Inexact[Array, "n H W c"]:
     """The reference's bicubic interpolation by an integer factor, its defect included.
 
     With (r, fr) = divmod of row i's position i / s by 1, and (q, fq) of column j's:

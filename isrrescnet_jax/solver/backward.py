@@ -50,7 +50,7 @@ def length_of(xs: Any) -> int:
     return jax.tree.leaves(xs)[0].shape[0]
 
 
-def at(xs: Any, index: Int[ArrayLike, ""]) -> Any:
+def at(xs: Any, index: Int[ArrayLike, "*k"]) -> Any:
     """The schedule of one iteration; the last one's beyond the end."""
     return jax.tree.map(lambda a: jnp.asarray(a)[jnp.minimum(index, len(a) - 1)], xs)
 

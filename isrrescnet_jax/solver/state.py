@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Inexact, Int
+from jaxtyping import Array, ArrayLike, Float, Inexact, Shaped
 
 from .acceleration import Plain
 from .constraint import Box
@@ -34,9 +34,10 @@ class State:
         memory: of the acceleration.
     """
 
-    image: Inexact[Array, "n H W c"]
-    previous: Inexact[Array, "n H W c"]
-    count: Int[ArrayLike, ""] = 0
+    # In front, the axes of stacked states; JAX also makes states of what is no number.
+    image: Inexact[Array, "*stack n H W c"]
+    previous: Inexact[Array, "*stack n H W c"]
+    count: Shaped[ArrayLike, "*stack"] = 0
     memory: Any = None
 
     def residual(self) -> Float[Array, " n"]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jaxtyping import Array, ArrayLike, Bool, Float, Inexact, Int, Num, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Inexact, Num, PyTree, Real, Shaped
 
 from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
@@ -50,9 +50,9 @@ class Solution:
     sigma: Float[ArrayLike, "*n"]
     observed: PyTree = None
     state: State | None = None
-    iterations: Int[Array, ""] | None = None
+    iterations: Shaped[Array, ""] | None = None
     residual: Float[Array, " n"] | None = None
-    converged: Bool[Array, " n"] | None = None
+    converged: Shaped[Array, " n"] | None = None
 
     __repr__ = in_one_line
 

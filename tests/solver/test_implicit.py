@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_problem as problems
+from conftest import photo
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.solver.backward import at
@@ -142,6 +143,14 @@ def test_without_a_fixed_point_there_is_an_error_with_the_residual(x64):
     ):
         with pytest.raises(Exception, match=r"no fixed point in 20 steps.* about 1e"):
             jax.block_until_ready(run(wild))
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_have_no_fixed_point():
+    # Iterated beyond the ten that were trained they leave the image again.
+    weights, lr = isr.load_weights("x2_k10"), jnp.asarray(photo(8, 8), jnp.float32)
+    with pytest.raises(RuntimeError, match="no fixed point in 60 steps"):
+        isr.reconstruct(weights, lr, backward=isr.Implicit(steps=60)).image.block_until_ready()
 
 
 def test_standing_still_is_no_fixed_point(x64):

@@ -56,7 +56,7 @@ def test_complex_observations_of_real_images(tiny):
     np.testing.assert_allclose(estimated, isr.noise_level(x), rtol=1e-5)
 
 
-def test_complex_images_need_a_constraint_and_a_prior_that_take_them(tiny):
+def test_complex_images_need_a_constraint_and_a_prior_that_take_them(tiny, unchecked):
     lr = jnp.ones((1, 8, 8, 3), jnp.complex64)
     with pytest.raises(ValueError, match="give prior="):
         isr.reconstruct(tiny, lr, noise=1.0)
