@@ -7,6 +7,13 @@ Maps are functions from a pytree of arrays to one like it, such as `Iteration.as
     spectral_norm(step, at, key)       by how much one iteration can stretch a change
     spectral_radius(step, at, key)     below 1 there is a fixed point near by, and it attracts
 
+Of a map that is known:
+
+>>> import jax, jax.numpy as jnp, isrrescnet_jax as isr
+>>> halve = lambda x: x / 2
+>>> round(float(isr.analysis.spectral_norm(halve, jnp.ones(8), jax.random.key(0))), 3)
+0.5
+
 Complex numbers count as pairs of real ones throughout.
 """
 

@@ -257,7 +257,7 @@ class Blur(_Operator):
         same = (self.scale, self.reference) == (other.scale, other.reference)
         return same and _equal(self.kernel, other.kernel)
 
-    __hash__: Any = None  # arrays have none
+    __hash__ = None  # arrays have none  # pyright: ignore[reportAssignmentType]
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.

@@ -23,7 +23,13 @@ Image = Inexact[Array, "n ..."]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """new = proposed: the iteration as it is."""
+    """new = proposed: the iteration as it is.
+
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x, proposed = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
+    >>> isr.Plain().mix(None, x, proposed)[1].ravel()
+    Array([1., 1., 1., 1.], dtype=float32)
+    """
 
     def start(self, x: Image) -> None:
         """Nothing to remember."""

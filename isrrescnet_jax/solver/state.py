@@ -27,6 +27,11 @@ from .iteration import accept, propose
 class State:
     """Where the iterations are; a pytree.
 
+    >>> import jax.numpy as jnp, isrrescnet_jax as isr
+    >>> x = jnp.full((1, 2, 2, 1), 4.0)
+    >>> isr.State(image=x, previous=x - 1, count=3).residual()
+    Array([0.25], dtype=float32)
+
     Attributes:
         image: x_k.
         previous: x_(k-1), and x_0 at the start.
