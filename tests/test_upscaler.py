@@ -1,11 +1,12 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
 from conftest import exact, photo
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.upscaler import Upscaler
+from isrrescnet_jax.upscaler import Upscaler, faster_dtype
 
 RGB = photo(9, 12)[0]
 
@@ -63,11 +64,19 @@ def test_ensemble_is_the_mean_of_the_eight(small):
     np.testing.assert_allclose(Upscaler(small, ensemble=True)(RGB), total / 8, atol=1e-3)
 
 
+def test_bfloat16_is_float32_on_a_cpu(small):
+    with pytest.warns(UserWarning, match="slower than float32 on a CPU"):
+        upscaler = Upscaler(small, dtype="bfloat16")
+    np.testing.assert_array_equal(upscaler(RGB), Upscaler(small)(RGB))
+    gpu = types.SimpleNamespace(platform="gpu")
+    assert faster_dtype("bfloat16", gpu) == "bfloat16"
+    assert faster_dtype(None) is None and faster_dtype("float32") == "float32"
+
+
 def test_options_reach_the_network(small):
     plain = Upscaler(small)(RGB)
     np.testing.assert_allclose(Upscaler(small, tile=8)(RGB), plain, atol=0.01)
     for other in (
-        Upscaler(small, dtype="bfloat16"),
         Upscaler(small, noise=20.0),
         Upscaler(small, iterations=1),
         Upscaler(small, operator=isr.Bilinear(2)),

@@ -22,7 +22,7 @@ from ..evaluation.degrade import degrade, modcrop
 from ..physics.operators import Bicubic
 from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
-from ..upscaler import Upscaler
+from ..upscaler import Upscaler, faster_dtype
 from ..weights import Weights, load_weights, save_weights, with_noise_input
 from . import parallel, speed
 from .checkpoint import Checkpoints, as_dict
@@ -71,6 +71,9 @@ def train(
         OSError: `workdir` cannot be written to. Checkpoints already there are not touched.
     """
     recipe = as_recipe(recipe)
+    # The run's own configuration stays, so that it can go on where bfloat16 is faster.
+    dtype = faster_dtype(recipe.config.dtype)
+    computed = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, dtype=dtype))
     config, workdir = recipe.config, epath.Path(workdir)
     devices = parallel.STRATEGIES[strategy]()
     fresh = jax.eval_shape(lambda: fresh_weights(config).params)
@@ -82,7 +85,7 @@ def train(
     @functools.cache
     def compiled(iterations: int, feedback_steps: int, k2: int):
         model = dataclasses.replace(config.model, feedback_steps=feedback_steps)
-        now = dataclasses.replace(config, model=model, k2=k2, feedback_curriculum=())
+        now = dataclasses.replace(computed.config, model=model, k2=k2, feedback_curriculum=())
         step = functools.partial(
             train_step,
             recipe=dataclasses.replace(recipe, config=now),
@@ -169,7 +172,7 @@ def train(
                     check(done, "parameters", now.params)
                     if validate:
                         weights = Weights(now.ema, config.model)
-                        psnr = show(report, done, recipe, weights, validation, batch)
+                        psnr = show(report, done, computed, weights, validation, batch)
                     checkpoints.save(done, now, batches.get_state(), psnr)
                     report.restart_clock()
                 if stop and done < config.steps:
