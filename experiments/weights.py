@@ -80,7 +80,7 @@ class Lengthen:
     def run(self) -> None:
         """Write them."""
         weights = load_weights(self.source)
-        alpha = np.repeat(weights.params["alpha"][:1], self.iterations)
+        alpha = np.repeat(np.asarray(weights.params["alpha"][:1]), self.iterations)
         alpha[:-1] = self.log_radius
         params = weights.params | {"alpha": alpha, "w": np.full_like(alpha, self.log_momentum)}
         config = dataclasses.replace(weights.config, iterations=self.iterations)

@@ -38,7 +38,8 @@ def test_solutions(small):
     solution = jax.eval_shape(lambda w, y: isr.reconstruct(w, y, trace=True), small, lr)
     assert repr(solution) == (
         "Solution(image=f32[1,16,18,3], iterates=f32[3,1,16,18,3], "
-        "initial=f32[1,16,18,3], sigma=f32[1])"
+        "initial=f32[1,16,18,3], sigma=f32[1], iterations=i32[], residual=f32[1], "
+        "converged=bool[1])"
     )
     seen = []
     jax.jit(lambda x: seen.append(repr(isr.Solution(x, None, x, x[0]))) or x)(jnp.ones(2))

@@ -246,7 +246,7 @@ class Window:
         ValueError: on use, with `trace` or `observe`: it keeps no iterates.
     """
 
-    end: Int[ArrayLike, ""]
+    end: Int[ArrayLike, "..."]  # of stacked windows more than one number
     k2: int = _static(1)
     checkpoint: bool = _static(False)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Inexact, Shaped
+from jaxtyping import Array, ArrayLike, Float, Inexact, Real
 
+from ..representation import in_one_line
 from .acceleration import Plain
 from .constraint import Box
 from .iteration import accept, propose
@@ -39,11 +40,13 @@ class State:
         memory: of the acceleration.
     """
 
-    # In front, the axes of stacked states; JAX also makes states of what is no number.
-    image: Inexact[Array, "*stack n H W c"]
-    previous: Inexact[Array, "*stack n H W c"]
-    count: Shaped[ArrayLike, "*stack"] = 0
+    # In front, the axes of stacked states; JAX also makes states of what only has a shape.
+    image: Inexact[Any, "*stack n H W c"]
+    previous: Inexact[Any, "*stack n H W c"]
+    count: Any = 0
     memory: Any = None
+
+    __repr__ = in_one_line
 
     def residual(self) -> Float[Array, " n"]:
         """|x_k - x_(k-1)| / |x_k| of each image: how much the last iteration has changed.
@@ -84,7 +87,7 @@ class Iteration:
     operator: Any
     prior: Callable[[Array, Array, Array], Array]
     sigma: Float[ArrayLike, "#n"]
-    length: Float[ArrayLike, ""] = 1.0
+    length: Real[ArrayLike, ""] = 1.0
     constraint: Callable[[Array], Array] = Box()
     accelerate: Any = Plain()
 

@@ -1,7 +1,7 @@
 """`reconstruct`: the iterations of `iteration`, unrolled, and differentiable in every way."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -44,15 +44,16 @@ class Solution:
         converged: whether that is at most the tolerance of the way back, or 1e-4 where it has none.
     """
 
-    image: Inexact[Array | np.ndarray, "*n H W c"]
-    iterates: Inexact[Array | np.ndarray, "K *n H W c"] | None
-    initial: Inexact[Array | np.ndarray, "*n H W c"] | None
-    sigma: Float[ArrayLike, "*n"]
-    observed: PyTree = None
-    state: State | None = None
-    iterations: Shaped[Array, ""] | None = None
-    residual: Float[Array, " n"] | None = None
-    converged: Shaped[Array, " n"] | None = None
+    # Of JAX or NumPy, or what JAX puts in their place that only has a shape.
+    image: Inexact[Any, "*n H W c"]
+    iterates: Inexact[Any, "K *n H W c"] | None
+    initial: Inexact[Any, "*n H W c"] | None
+    sigma: Float[Any, "*n"] | float
+    observed: PyTree = dataclasses.field(default=None, repr=False)
+    state: State | None = dataclasses.field(default=None, repr=False)
+    iterations: Shaped[Any, ""] | None = None
+    residual: Float[Any, " n"] | None = None
+    converged: Shaped[Any, " n"] | None = None
 
     __repr__ = in_one_line
 
@@ -75,13 +76,13 @@ class _Step:
     trace: bool
     observe: Callable[[Array], PyTree] | None
 
-    def iteration(self, context: list[Any]) -> Iteration:
+    def iteration(self, context: Sequence[Any]) -> Iteration:
         """With the arrays of the context in their places."""
         arrays = iter(context)
         leaves = [next(arrays) if leaf is _ARRAY else leaf for leaf in self.rest]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def __call__(self, context: list[Any], state: State, schedule: Any) -> tuple[State, Any]:
+    def __call__(self, context: Sequence[Any], state: State, schedule: Any) -> tuple[State, Any]:
         new = self.iteration(context).step(state, *schedule)
         seen = None if self.observe is None else self.observe(new.image)
         return new, (new.image if self.trace else None, seen)
@@ -90,7 +91,7 @@ class _Step:
     def plain(self) -> Callable[[list[Any], State, Any], tuple[State, Any]]:
         """Without acceleration, which has the same fixed points."""
 
-        def step(context: list[Any], state: State, schedule: Any) -> tuple[State, Any]:
+        def step(context: Sequence[Any], state: State, schedule: Any) -> tuple[State, Any]:
             plain = dataclasses.replace(self.iteration(context), accelerate=Plain())
             return plain.step(dataclasses.replace(state, memory=None), *schedule), (None, None)
 

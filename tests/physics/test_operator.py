@@ -72,7 +72,7 @@ def test_adjoint_and_norm_are_those_of_the_matrix(name, kind, x64):
     expected = (jnp.conj(columns) @ (y + 1).ravel()).reshape(like.shape)
     expected = expected if kind is complex else expected.real
     np.testing.assert_allclose(operator.adjoint(y + 1), expected, atol=1e-12)
-    norm = isr.operator_norm(operator, like, KEY, steps=2000)
+    norm = isr.operator_norm(operator, like, KEY, steps=8000)
     if kind is float:  # over the real numbers, as images are
         columns = jnp.concatenate([columns.real, columns.imag], 1)
     np.testing.assert_allclose(norm, jnp.linalg.norm(columns, 2), rtol=1e-4)

@@ -29,7 +29,7 @@ def test_conv3x3_reflect_equals_padding_first(h, w):
 
 def drawn(h, w):
     rng = np.random.default_rng(h * 10 + w)
-    return rng.normal(size=(2, h, w, 3)), rng.normal(size=(3, 3, 3, 4))
+    return jnp.asarray(rng.normal(size=(2, h, w, 3))), jnp.asarray(rng.normal(size=(3, 3, 3, 4)))
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 7), (6, 5)])
@@ -64,7 +64,9 @@ def test_an_image_in_a_window_is_reflected_like_one_that_fills_an_array(size, x6
 def test_borders_are_reflected_without_the_edge():
     x = np.random.default_rng(0).normal(size=(1, 5, 6, 2)).astype(np.float32)
     for width in (1, 2):
-        window = np.asarray(border.reflect_borders(jnp.asarray(in_a_window(x)), (5, 6), width))
+        window = np.asarray(
+            border.reflect_borders(jnp.asarray(in_a_window(x)), (jnp.int32(5), jnp.int32(6)), width)
+        )
         around = border.MARGIN - width
         seen = window[:, around : around + 5 + 2 * width, around : around + 6 + 2 * width]
         pad = ((0, 0), (width, width), (width, width), (0, 0))
@@ -72,6 +74,7 @@ def test_borders_are_reflected_without_the_edge():
 
 
 def test_what_lies_outside_of_the_image_becomes_zero():
-    x = np.ones((1, 9, 9, 1), np.float32)
+    x = jnp.ones((1, 9, 9, 1))
     assert border.inside(x, None) is x
-    np.testing.assert_array_equal(border.inside(x, (3, 4)).sum((0, 3)).astype(bool).sum(), 12)
+    size = jnp.int32(3), jnp.int32(4)
+    np.testing.assert_array_equal(border.inside(x, size).sum((0, 3)).astype(bool).sum(), 12)
