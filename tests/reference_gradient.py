@@ -75,10 +75,15 @@ class ReferenceAutograd:
     """A way to go `backward`: plain reverse mode through what PyTorch's autograd really held."""
 
     def run(self, step, context, carry, xs):
-        operator, prior, *rest = context
-        overwritten = (operator, OverwrittenPrior(prior), *rest)
+        iteration = step.iteration(context)
+        held = dataclasses.replace(iteration, prior=OverwrittenPrior(iteration.prior))
+
+        def overwritten(state, schedule):
+            new = held.step(state, *schedule)
+            return new, (new.image if step.trace else None, None)
+
         first, last = jax.tree.map(lambda a: a[:-1], xs), jax.tree.map(lambda a: a[-1], xs)
-        carry, outputs = lax.scan(lambda c, x: step(overwritten, c, x), carry, first)
+        carry, outputs = lax.scan(overwritten, carry, first)
         carry, output = step(context, carry, last)
         append = lambda a, b: jnp.concatenate([a, b[None]])  # noqa: E731
         return carry, jax.tree.map(append, outputs, output)
