@@ -42,8 +42,12 @@ def test_solutions(small):
         "converged=bool[1])"
     )
     seen = []
-    jax.jit(lambda x: seen.append(repr(isr.Solution(x, None, x, x[0]))) or x)(jnp.ones(2))
-    assert seen == ["Solution(image=f32[2], iterates=None, initial=f32[2], sigma=f32[])"]
+    x = jnp.ones((1, 2, 2, 3))
+    jax.jit(lambda x: seen.append(repr(isr.Solution(x, None, x, x[:, 0, 0, 0]))) or x)(x)
+    assert seen == [
+        "Solution(image=f32[1,2,2,3], iterates=None, initial=f32[1,2,2,3], sigma=f32[1], "
+        "iterations=None, residual=None, converged=None)"
+    ]
 
 
 @pytest.mark.parametrize(
