@@ -7,10 +7,9 @@ the margin that it sees, so that low-resolution patches are those of the whole p
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from isrrescnet_jax.images import read_rgb
 from isrrescnet_jax.physics.sampling import imresize_taps
 
 HALVED = 1000  # photographs with a longer side are used at half their size as well
@@ -45,10 +45,10 @@ def load(folder: Path, smallest: int) -> Photographs:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".webp"))
 
     def read(path: Path) -> Iterable[UInt8[np.ndarray, "h w 3"]]:
-        image = Image.open(path).convert("RGB")
-        yield np.asarray(image)
-        if max(image.size) >= HALVED:
-            yield np.asarray(image.reduce(2))
+        image = read_rgb(path)
+        yield image
+        if max(image.shape) >= HALVED:
+            yield np.asarray(Image.fromarray(image).reduce(2))
 
     with ThreadPoolExecutor() as pool:
         groups = list(pool.map(lambda path: list(read(path)), files))
@@ -122,12 +122,7 @@ def crops(folder: Path, side: int) -> list[UInt8[np.ndarray, "side side 3"]]:
     """The middle of every second photograph of a folder, in the order of their names."""
     out = []
     for path in sorted(folder.glob("*.png"))[::2]:
-        image = np.asarray(Image.open(path).convert("RGB"))
+        image = read_rgb(path)
         top, left = ((n - side) // 2 for n in image.shape[:2])
         out.append(image[top : top + side, left : left + side])
     return out
-
-
-def stacked(images: Sequence[Any]) -> Float[np.ndarray, "n h w 3"]:
-    """As one float32 array."""
-    return np.stack(images).astype(np.float32)

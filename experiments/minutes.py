@@ -198,7 +198,6 @@ class Validation:
 
     def __init__(self, options: Minutes):
         self.truth = device_data.crops(options.validation, options.crop)
-        self.options = options
         self.run = jax.jit(self.restored, static_argnums=3)
         self.z = functools.cache(self.start)
 
@@ -242,7 +241,6 @@ class Run:
         self.photographs = jax.device_put(photographs)
         self.validation = Validation(options)
         self.key = jax.random.key(options.seed)
-        self.steps: dict[tuple[int, ...], Any] = {}
         self.pool = concurrent.futures.ThreadPoolExecutor(1)
         self.compiling: dict[str, concurrent.futures.Future] = {}
         self.done: dict[str, Any] = {}
