@@ -3,7 +3,7 @@
     python -m experiments.benchmark_folder [--images 50 --rounds 3 --weights x4]
 
 First the programs that all sizes need are counted, for whole pictures and for tiled ones, each in a
-process of its own with a small network, for their number does not depend on its size. Then
+process of its own with a network of few features, which do not matter for their number. Then
 `overlapped`, which reads ahead and writes behind the device (what `isrrescnet upscale` does), takes
 turns with reading, upscaling and writing one picture after the other, after a first pass in which
 everything is compiled. The pictures are cut from the photograph in `examples`.
@@ -56,9 +56,7 @@ def programs(config: Benchmark, tile: int | None) -> int:
     import isrrescnet_jax as isr
     from isrrescnet_jax.upscaler import Upscaler
 
-    network = isr.ModelConfig(
-        features=8, depth=1, feedback_steps=1, iterations=1, scale=config.scale
-    )
+    network = isr.ModelConfig(features=4, iterations=1, scale=config.scale)
     upscaler = Upscaler(isr.init_weights(network, jax.random.key(0)), tile=tile)
     with harness.compiled_programs() as found:
         for h, w in config.sizes():

@@ -76,6 +76,10 @@ class _Operator(Operator):
         real = np.zeros(0, dtype).real.dtype.name
         return Placed(self, self.axis(h, real), self.axis(w, real))
 
+    def turned(self) -> Any:
+        """The operator for images that lie on their side, rows and columns exchanged."""
+        return self
+
     def _at(self, y: Low) -> "Placed":
         return self.at(y.shape[1], y.shape[2], y.dtype)
 
@@ -258,6 +262,9 @@ class Blur(_Operator):
         return same and _equal(self.kernel, other.kernel)
 
     __hash__ = None  # arrays have none  # pyright: ignore[reportAssignmentType]
+
+    def turned(self) -> Any:
+        return dataclasses.replace(self, kernel=jnp.swapaxes(self.kernel, -1, -2))
 
     def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.

@@ -24,7 +24,7 @@ from ..weights import Weights
 from . import memory as mem
 from .iteration import accept, propose
 from .unroll import Solution, schedule
-from .windows import Plan, Windows, plan
+from .windows import Plan, Size, Windows, offers, plan
 
 
 @functools.partial(jax.jit, donate_argnames="carry")
@@ -50,15 +50,15 @@ def iterate(
     return accept(z, r, shrinkage(squared, numbers["size"], sigma, numbers["alpha"])), x
 
 
-def on_canvas(operator: Any, h: int, w: int, canvas: int) -> Any:
-    """The operator for an image of h x w low-resolution pixels on a square canvas.
+def on_canvas(operator: Any, h: int, w: int, canvas: Size) -> Any:
+    """The operator for an image of h x w low-resolution pixels on a larger canvas of them.
 
     Outside of the image everything it computes is zero.
     """
 
-    def padded(n: int) -> Any:
+    def padded(n: int, length: int) -> Any:
         # As wide as the taps of any size are, or there would be a program for each.
-        others = [operator.axis(size, "float32") for size in (canvas, *range(1, 9))]
+        others = [operator.axis(size, "float32") for size in (length, *range(1, 9))]
 
         def pad(array: np.ndarray, *like: np.ndarray) -> np.ndarray:
             shape = np.max([a.shape for a in (array, *like)], axis=0)
@@ -68,7 +68,9 @@ def on_canvas(operator: Any, h: int, w: int, canvas: int) -> Any:
 
         return jax.tree.map(pad, operator.axis(n, "float32"), *others)
 
-    return dataclasses.replace(operator.at(h, w), rows=padded(h), columns=padded(w))
+    return dataclasses.replace(
+        operator.at(h, w), rows=padded(h, canvas[0]), columns=padded(w, canvas[1])
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Canvas:
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
         dtype: of the features.
-        tile: largest side of the tiles in high-resolution pixels, "auto" for what fits into
-            memory, or None for any.
+        tile: side of the tiles in high-resolution pixels, "auto" for what fits into memory, or None
+            for any.
         max_memory: bytes that an image may take, on the host and on the device together where
             they share it; None for what is free.
         device: JAX's default device if None.
@@ -109,9 +111,17 @@ class Canvas:
     @functools.cached_property
     def kernels(self) -> dict[str, Any]:
         """Fused, on the device, once."""
-        return jax.device_put(
-            fuse(jax.tree.map(np.asarray, self.weights.params["network"])), self.on
-        )
+        return jax.device_put(self._fused, self.on)
+
+    @functools.cached_property
+    def turned_kernels(self) -> dict[str, Any]:
+        """Those for an image that lies on its side."""
+        turned = jax.tree.map(lambda a: a.swapaxes(0, 1) if a.ndim == 4 else a, self._fused)
+        return jax.device_put(turned, self.on)
+
+    @functools.cached_property
+    def _fused(self) -> dict[str, Any]:
+        return fuse(jax.tree.map(np.asarray, self.weights.params["network"]))
 
     @functools.cached_property
     def schedule(self) -> list[tuple[np.float32, np.float32]]:
@@ -132,18 +142,15 @@ class Canvas:
         Raises:
             ValueError: `max_memory` is not enough.
         """
-        config, auto = self.weights.config, self.tile == "auto"
-        plans = {
-            tile: plan(height, width, config.halo, tile)
-            for tile in (mem.TILES if auto else (self.tile,))
-        }
-        if not auto:
-            return plans[self.tile]
-        needs = {
-            tile: mem.footprint(config, p.side, self.dtype, p.canvas**2)
-            for tile, p in plans.items()
-        }
-        return plans[mem.first_that_fits(needs, self.memory)]
+        config, turn = self.weights.config, hasattr(self.operator, "turned")
+        plans, needs = {}, {}
+        for windows in offers(config.halo, self.tile):
+            chosen = plan(height, width, config.halo, windows, turn)
+            if chosen is not None:
+                plans[windows], (rows, columns) = chosen, chosen.canvas
+                needs[windows] = mem.footprint(config, chosen.window, self.dtype, rows * columns)
+        memory = self.memory if self.tile == "auto" else None
+        return plans[mem.first_that_fits(needs, memory)]
 
     def takes(self, h: int, w: int) -> bool:
         """Whether an image of h x w low-resolution pixels is small enough to be done at once."""
@@ -180,17 +187,20 @@ class Canvas:
         Raises:
             ValueError: `max_memory` is not enough.
         """
-        y = np.asarray(y, np.float32)
-        (h, w, c), s = y.shape, self.operator.scale
-        chosen = self.plan(h * s, w * s)
-        operator, low = self.operator, (h, w)
+        y, s = np.asarray(y, np.float32), self.operator.scale
+        chosen = self.plan(y.shape[0] * s, y.shape[1] * s)
+        operator, kernels, sigma = self.operator, self.kernels, self.sigma(y)
+        if chosen.turned:
+            operator, kernels, y = operator.turned(), self.turned_kernels, y.swapaxes(0, 1)
+        h, w, c = y.shape
+        low = (h, w)
         if hasattr(operator, "at"):
-            low = (-(-chosen.canvas // s),) * 2
-            operator = on_canvas(operator, h, w, low[0])
+            low = (-(-chosen.canvas[0] // s), -(-chosen.canvas[1] // s))
+            operator = on_canvas(operator, h, w, low)
         canvas = np.zeros((1, *low, c), np.float32)
         canvas[0, :h, :w] = y
-        sigma, size = self.sigma(y), h * w * s * s * c
-        windows = Windows.planned(chosen, self.kernels, self.weights.config, self.dtype)
+        size = h * w * s * s * c
+        windows = Windows.planned(chosen, kernels, self.weights.config, self.dtype)
         operator, windows, canvas, sigma_there = jax.device_put(
             (operator, windows, canvas, sigma), self.on
         )
@@ -198,7 +208,8 @@ class Canvas:
         carry = jax.device_put((zeros, zeros), self.on)
 
         def host(image: Array) -> np.ndarray:
-            return np.asarray(image)[0, : h * s, : w * s]
+            found = np.asarray(image)[0, : h * s, : w * s]
+            return found.swapaxes(0, 1) if chosen.turned else found
 
         initial, iterates = None, []
         for k in range(len(self.schedule)):

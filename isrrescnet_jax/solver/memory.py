@@ -11,23 +11,22 @@ from ..config import ModelConfig
 
 Choice = TypeVar("Choice")
 
-# Tiles to choose from. The largest has a window of 1028 pixels with the official halo: beyond it
-# the halo costs less than a tenth of the work in each direction.
-TILES = (936, 616, 424, 264, 168, 96, 64, 32)
 # Float32 images of the canvas's size that an iteration needs: x_k, x_(k-1), z, r, v, the gradient
 # and what the operator makes on the way.
 IMAGES = 8
 
 
-def footprint(config: ModelConfig, side: int, dtype: Any = None, pixels: int = 0) -> int:
-    """Bytes of device memory for the network in a window of side x side pixels of a canvas.
+def footprint(
+    config: ModelConfig, window: tuple[int, int], dtype: Any = None, pixels: int = 0
+) -> int:
+    """Bytes of device memory for the network in a window of a canvas.
 
     Five arrays of features, in their type: four is what the compiler plans on a CPU. For the rest
     of a program, `IMAGES` images of `pixels` pixels.
     """
     features = 2 if jnp.dtype(dtype or jnp.float32) == jnp.bfloat16 else 4
-    window = side**2 * (5 * features * config.features + 8 * (config.channels + config.noise_input))
-    return window + 4 * IMAGES * config.channels * pixels
+    each = 5 * features * config.features + 8 * (config.channels + config.noise_input)
+    return window[0] * window[1] * each + 4 * IMAGES * config.channels * pixels
 
 
 def free_memory(device: jax.Device) -> int | None:  # pyright: ignore[reportInvalidTypeForm]

@@ -24,7 +24,7 @@ from . import iteration
 from . import memory as mem
 from .canvas import Canvas
 from .unroll import Solution
-from .windows import Plan, Windows, plan, window_starts
+from .windows import Plan, Windows, offers, plan, starts
 
 IMAGES = 4  # x_k, x_(k-1), z and r, of the size of the image
 
@@ -79,10 +79,14 @@ class Band:
 
 
 def bands(height: int, rows: int, margin: int) -> list[Band]:
-    """Bands of at most `rows` rows of their own, all of the same number of rows to read."""
-    count, starts, _ = window_starts(height, min(rows, height), margin)
-    owns = [(first, min(first + rows, height)) for first in range(0, height, rows)]
-    return [Band(int(a), count, slice(*own)) for a, own in zip(starts, owns, strict=True)]
+    """Bands of `rows` rows to read, more than two margins, or of all if there are fewer."""
+    count = min(rows, height)
+    firsts, owns = starts(height, count, margin)
+    ends = [*owns[1:], height]
+    return [
+        Band(int(a), count, slice(*map(int, own)))
+        for a, *own in zip(firsts, owns, ends, strict=True)
+    ]
 
 
 def scratch(shape: tuple[int, ...], folder: Path | None) -> Float[np.ndarray, "H W c"]:
@@ -107,7 +111,8 @@ class Stream:
     Attributes:
         canvas: what is run, and how.
         folder: for the images between the iterations; None to keep them in memory.
-        rows: own low-resolution rows of a band; by default as many as a window has.
+        rows: low-resolution rows of a band, its margins included; by default as many as a window
+            has.
         progress: show a bar while it works.
     """
 
@@ -141,14 +146,15 @@ class Stream:
         scale = canvas.operator.scale
         margin = -(-config.halo // scale) + canvas.operator.reach
         plans, needs = {}, {}
-        for tile in mem.TILES if canvas.tile == "auto" else (canvas.tile or mem.TILES[0],):
-            # Own rows so that a band is as high as a window.
-            rows = self.rows or max(8, (tile + 2 * config.halo) // scale - 2 * margin)
+        for windows in offers(config.halo, "auto" if canvas.tile is None else canvas.tile):
+            # So that a band is as high as a window.
+            rows = max(self.rows or windows[-1][0] // scale, 2 * margin + 8)
             parts = bands(h, rows, margin)
-            chosen = plan(parts[0].count * scale, width, config.halo, tile)
-            pixels = parts[0].count * scale * width
-            needs[tile] = mem.footprint(config, chosen.side, canvas.dtype, pixels)
-            plans[tile] = (parts, chosen, needs[tile])
+            chosen = plan(parts[0].count * scale, width, config.halo, windows, turn=False)
+            if chosen is not None:
+                pixels = parts[0].count * scale * width
+                needs[windows] = mem.footprint(config, chosen.window, canvas.dtype, pixels)
+                plans[windows] = (parts, chosen, needs[windows])
         return plans[mem.first_that_fits(needs, canvas.memory)]
 
     def __call__(self, y: Real[np.ndarray, "h w c"]) -> Solution:

@@ -1,9 +1,9 @@
 """The network on a part of a canvas, in windows of a few sizes.
 
 A canvas is an array that an image fills from its corner on. What the network sees of it is moved
-into a square window (see `prior.border`): one for a small image, a grid of them for a large one,
-each with the halo that an output pixel sees. Size and places are inputs of the program, so that one
-serves all images that fit; the residual is that of the whole image, but for rounding.
+into a window (see `prior.border`): one for a small image, a grid of them for a large one, each with
+the halo that an output pixel sees. Size and places are inputs of the program, so that one serves
+all images that fit; the residual is that of the whole image, but for rounding.
 """
 
 import dataclasses
@@ -21,11 +21,22 @@ from ..prior import winograd
 from ..prior.border import MARGIN
 from ..prior.network import ResidualNetwork
 
-# Sides of windows grow by 1.4; an image that hardly exceeds one is cut, if that is less work.
-SIDES = (68, 100, 132, 188, 260, 356, 516, 708, 1028, 1452, 2052, 2900, 4100)
-CUTS = 16  # places that each program has room for
-
 Size = tuple[int, int]
+
+# Heights and widths of windows; images that stand upright are laid on their side for them. Sought
+# for least work on images whose sides are uniform in 64 to 256 pixels (1.5 times that of the images
+# themselves with the official halo, in the four of 116 to 232 rows) and in 256 to 1024 (1.4, in the
+# next four). Those behind are only taken where memory has no say.
+WINDOWS: tuple[Size, ...] = (
+    (68, 68),
+    *((116, 176), (140, 216), (172, 260), (232, 260)),
+    *((364, 560), (472, 712), (560, 984), (852, 1028)),
+    *((1028, 1452), (1452, 2052), (2052, 2900), (2900, 4100)),
+)
+LARGEST: Size = (852, 1028)  # beyond it the halo costs less than a seventh in each direction
+HALO = 44  # the official network's; what others see beyond it makes windows wider
+CUTS = 2  # windows of an image that might as well take a single larger one
+ROOM = 16  # places that each program has room for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,78 +44,95 @@ class Plan:
     """How the network is run on an image.
 
     Attributes:
-        side: of the square windows.
-        canvas: side of a canvas that the image fits into, and all others that use this window.
+        turned: the image lies on its side, rows and columns exchanged; so is all that follows.
+        window: height and width of the windows.
+        canvas: those of a canvas that the image fits into, and all others that use this window.
         part: height and width of the part of the image in a window.
-        tile: height and width of what a window contributes.
-        places: for every tile the corner of its part in the image, and its own.
+        places: for every window the corner of its part in the image, and of what is not better done
+            by a window before it.
     """
 
-    side: int
-    canvas: int
+    turned: bool
+    window: Size
+    canvas: Size
     part: Size
-    tile: Size
     places: tuple[tuple[Size, Size], ...]
 
 
-def window_side(tile: int, halo: int) -> int:
-    """Side of the window for a tile."""
-    side = tile + 2 * (halo + MARGIN)
-    return side + -side % winograd.ROWS  # whole groups of rows
-
-
-def window_starts(length: int, tile: int, halo: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """Window length, and the starts of the windows and of the tiles along one axis."""
-    count = -(-length // tile)
-    # The last tile is moved back to end with the image; it repeats some of the one before.
-    tiles = np.minimum(np.arange(count) * tile, max(length - tile, 0))
-    window = min(tile + 2 * halo, length)
-    return window, np.clip(tiles - halo, 0, length - window), tiles
-
-
-@functools.lru_cache(maxsize=256)
-def plan(height: int, width: int, halo: int, tile: int | None) -> Plan:
-    """The windows that take least work for an image of height x width pixels.
+def offers(halo: int, tile: int | str | None) -> tuple[tuple[Size, ...], ...]:
+    """Windows to choose from, once for every limit on their size, largest first.
 
     Args:
         halo: of the network.
-        tile: the largest side of a tile; None for any.
+        tile: "auto", or the side of a tile that a window contributes at least, or None for any.
     """
-    longest = max(height, width)
-    largest = window_side(tile or longest, halo)
-    sides = [side for side in SIDES if side < largest] + [largest]
-    if tile is None:  # of those in the list, the first that the image fits into
-        room = (side for side in SIDES if side >= longest + 2 * MARGIN)
-        largest = next(room, largest)
-        sides = [side for side in SIDES if side < largest] + [largest]
+    more = 2 * max(0, halo - HALO)
+    listed = tuple((rows + more, columns + more) for rows, columns in WINDOWS)
+    if tile is None:
+        return (listed,)
+    if tile == "auto":
+        count = WINDOWS.index(LARGEST) + 1
+        useful = [k for k in range(count, 0, -1) if listed[k - 1][0] > 2 * (halo + MARGIN)]
+        return tuple(listed[:k] for k in useful)
+    side = int(tile) + 2 * (halo + MARGIN)
+    side += -side % winograd.ROWS  # whole groups of rows
+    return ((*(window for window in listed if window[1] < side), (side, side)),)
 
-    def axis(length: int, side: int) -> tuple[int, int, np.ndarray, np.ndarray] | None:
-        room = side - 2 * MARGIN
-        if length <= room:
-            return length, length, np.zeros(1, int), np.zeros(1, int)
-        own = room - 2 * halo
-        if own < 1 or (side != largest and length > 2 * room):
-            return None
-        return (own, *window_starts(length, own, halo))
 
-    best: tuple[int, int, Any, Any] | None = None
-    for side in sides:
-        rows, columns = axis(height, side), axis(width, side)
-        if rows is None or columns is None:
-            continue
-        count = len(rows[3]) * len(columns[3])
-        if side != largest and count > CUTS:
-            continue
-        if best is None or count * side**2 < best[0]:
-            best = (count * side**2, side, rows, columns)
-    assert best is not None  # the largest window takes every image
-    _, side, (tile_h, part_h, *rows), (tile_w, part_w, *columns) = best
-    canvas = 2 * (side - 2 * MARGIN)
-    while canvas < longest:
-        canvas *= 2
-    rows, columns = (list(zip(*axis, strict=True)) for axis in (rows, columns))
-    places = tuple(((int(a), int(c)), (int(b), int(d))) for a, b in rows for c, d in columns)
-    return Plan(side, canvas, (part_h, part_w), (tile_h, tile_w), places)
+def starts(length: int, window: int, halo: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where windows along an axis start, and where what each contributes does.
+
+    A window contributes up to where the next one does: it is right from `halo` after its start to
+    `halo` before its end, and as far as the image goes where it ends with it.
+    """
+    if length <= window:
+        return np.zeros(1, int), np.zeros(1, int)
+    own = window - 2 * halo
+    count = -(-(length - 2 * halo) // own)
+    first = np.minimum(np.arange(count) * own, length - window)
+    return first, np.where(first > 0, np.arange(count) * own + halo, 0)
+
+
+@functools.lru_cache(maxsize=256)
+def plan(
+    height: int, width: int, halo: int, windows: tuple[Size, ...], turn: bool = True
+) -> Plan | None:
+    """How least work is done on an image of height x width pixels; None if nothing serves.
+
+    Args:
+        halo: of the network.
+        windows: their heights and widths, the largest last.
+        turn: an image may be laid on its side.
+    """
+    best: tuple[int, bool, Size, Any, Any] | None = None
+    for window in windows:
+        for turned in (False, True)[: 1 + turn]:
+            sides = (width, height) if turned else (height, width)
+            rooms = [side - 2 * MARGIN for side in window]
+            if any(n > room <= 2 * halo for n, room in zip(sides, rooms, strict=True)):
+                continue
+            rows, columns = (starts(n, room, halo) for n, room in zip(sides, rooms, strict=True))
+            count = len(rows[0]) * len(columns[0])
+            far = any(n > 2 * room for n, room in zip(sides, rooms, strict=True))
+            if window != windows[-1] and (far or count > CUTS):
+                continue
+            work = count * window[0] * window[1]
+            if best is None or work < best[0]:
+                best = (work, turned, window, rows, columns)
+    if best is None:
+        return None
+    _, turned, window, rows, columns = best
+    sides = (width, height) if turned else (height, width)
+    rooms = [side - 2 * MARGIN for side in window]
+    canvas = [2 * room for room in rooms]
+    while any(n > length for n, length in zip(sides, canvas, strict=True)):
+        canvas = [2 * length for length in canvas]
+    part = (min(sides[0], rooms[0]), min(sides[1], rooms[1]))
+    lines, posts = (
+        list(zip(*map(np.ndarray.tolist, axis), strict=True)) for axis in (rows, columns)
+    )
+    places = tuple(((a, c), (b, d)) for a, b in lines for c, d in posts)
+    return Plan(turned, window, (canvas[0], canvas[1]), part, places)
 
 
 @jax.tree_util.register_dataclass
@@ -114,35 +142,33 @@ class Windows:
 
     Attributes:
         kernels: fused parameters of `ResidualNetwork`.
-        part, tile, places, count: of the `Plan`, as inputs; of the places the first `count`.
+        part, places, count: of the `Plan`, as inputs; of the places the first `count`.
         config: what the network depends on; dtype: of its features.
-        side: of the windows.
+        window: height and width.
     """
 
     kernels: dict[str, Any]
     part: tuple[Int[ArrayLike, ""], Int[ArrayLike, ""]]
-    tile: tuple[Int[ArrayLike, ""], Int[ArrayLike, ""]]
     places: Int[Array | np.ndarray, "p 4"]
     count: Int[ArrayLike, ""]
     config: ModelConfig = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(metadata={"static": True})
-    side: int = dataclasses.field(metadata={"static": True})
+    window: Size = dataclasses.field(metadata={"static": True})
 
     @classmethod
     def planned(cls, plan: Plan, kernels: dict[str, Any], config: ModelConfig, dtype: Any = None):
         """From a plan."""
         places = np.array([(*part, *tile) for part, tile in plan.places], np.int32)
-        room = max(CUTS, 1 << (len(places) - 1).bit_length())
+        room = max(ROOM, 1 << (len(places) - 1).bit_length())
         free = {"iterations": 1, "scale": None, "physics": "reference", "step": 1.0}
         return cls(
             kernels,
             (np.int32(plan.part[0]), np.int32(plan.part[1])),
-            (np.int32(plan.tile[0]), np.int32(plan.tile[1])),
             np.pad(places, ((0, room - len(places)), (0, 0))),
             np.int32(len(places)),
             dataclasses.replace(config, **free),
             dtype,
-            plan.side,
+            plan.window,
         )
 
     def residual(
@@ -150,21 +176,22 @@ class Windows:
     ) -> Float[Array, "1 H W c"]:
         """r(z, sigma), zero outside of the image."""
         network = ResidualNetwork(self.config, self.dtype, "highest")
-        side, (_, height, width, c) = self.side, z.shape
+        shape, (_, height, width, c) = (1, *self.window, 1), z.shape
         # A window starts two pixels before its part, and ends at most so many behind the canvas.
-        behind = [max(MARGIN + winograd.ROWS, side - MARGIN - length) for length in (height, width)]
+        behind = [
+            max(MARGIN + winograd.ROWS, side - MARGIN - length)
+            for side, length in zip(self.window, (height, width), strict=True)
+        ]
         pad = ((0, 0), (MARGIN, behind[0]), (MARGIN, behind[1]), (0, 0))
         padded = jnp.pad(z, pad)
-        index = [lax.broadcasted_iota(jnp.int32, (1, side, side, 1), axis) for axis in (1, 2)]
+        index = [lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (1, 2)]
 
         def one(i: Array, out: Array) -> Array:
             top, left, y, x = self.places[i]
-            window = lax.dynamic_slice(padded, (0, top, left, 0), (1, side, side, c))
+            window = lax.dynamic_slice(padded, (0, top, left, 0), (1, *self.window, c))
             r: Any = network.apply({"params": self.kernels}, window, self.part, sigma)
-            own: Any = True
-            for positions, start, length in zip(index, (y - top, x - left), self.tile, strict=True):
-                first = start + MARGIN
-                own = own & (positions >= first) & (positions < first + length)
+            # What lies beyond the window's own part is done again by those after it.
+            own = (index[0] >= y - top + MARGIN) & (index[1] >= x - left + MARGIN)
             old = lax.dynamic_slice(out, (0, top, left, 0), r.shape)
             return lax.dynamic_update_slice(out, jnp.where(own, r, old), (0, top, left, 0))
 

@@ -91,8 +91,9 @@ def test_one_pixel_noise_and_trace(small):
 
 
 def test_fifty_sizes_share_a_few_programs(small):
-    # A network of its own, so that no other test has compiled for it.
-    config = dataclasses.replace(small.config, features=5, scale=4)
+    # A network of its own, so that no other test has compiled for it, with the official halo.
+    deep = {"depth": 5, "feedback_steps": 4, "iterations": 1}
+    config = dataclasses.replace(small.config, features=5, scale=4, **deep)
     weights = exact(isr.init_weights(config, jax.random.key(0)))
     sides = np.random.default_rng(0).integers(16, 65, (200, 2))  # see benchmark_folder
     sizes = list(dict.fromkeys(map(tuple, sides.tolist())))[:50]
@@ -136,7 +137,7 @@ def test_memory_decides_on_the_window(small):
     y = photo(60, 60)[0].astype(np.float32)
     loose = Canvas(small, isr.Bicubic(4))
     tight = Canvas(small, isr.Bicubic(4), max_memory=12 * 2**20)
-    assert tight.plan(240, 240).side < loose.plan(240, 240).side
+    assert tight.plan(240, 240).window < loose.plan(240, 240).window
     np.testing.assert_allclose(tight(y).image, loose(y).image, atol=0.001)
     with pytest.raises(ValueError, match="not enough"):
         Canvas(small, isr.Bicubic(4), max_memory=2**20)(y)

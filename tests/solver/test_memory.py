@@ -32,4 +32,4 @@ def test_the_footprint_is_what_the_compiler_plans():
 
     memory = residual.lower(kernels, window, size).compile().memory_analysis()
     used = memory.temp_size_in_bytes + memory.output_size_in_bytes
-    assert 0.5 * footprint(config, 196) <= used <= footprint(config, 196)
+    assert 0.5 * footprint(config, (196, 196)) <= used <= footprint(config, (196, 196))

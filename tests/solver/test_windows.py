@@ -1,47 +1,76 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isrrescnet_jax.solver.windows import SIDES, plan, window_side, window_starts
+from isrrescnet_jax.prior.border import MARGIN
+from isrrescnet_jax.solver.windows import WINDOWS, offers, plan, starts
 
 HALO = 44
 sides = st.integers(2, 1200)
+kinds = st.sampled_from([4, 32, 100, 512, "auto", None])
 
 
-@given(sides, sides, st.sampled_from([4, 32, 100, 512, None]))
-def test_plans_cover_the_image_with_the_halo(height, width, tile):
-    p = plan(height, width, HALO, tile)
-    rows = {(part[0], own[0]) for part, own in p.places}
-    columns = {(part[1], own[1]) for part, own in p.places}
-    assert p.side <= max(window_side(tile or max(height, width), HALO), *SIDES[:1]) or tile is None
-    for length, part, own, starts in (
-        (height, p.part[0], p.tile[0], rows),
-        (width, p.part[1], p.tile[1], columns),
-    ):
-        covered = np.zeros(length, bool)
-        for first, start in starts:
-            covered[start : start + own] = True
-            assert 0 <= first <= first + part <= length <= p.canvas and part + 4 <= p.side
-            assert first <= max(start - HALO, 0)
-            assert first + part >= min(start + own + HALO, length)
-        assert covered.all()
+def planned(height, width, tile, halo=HALO, turn=True):
+    return plan(height, width, halo, offers(halo, tile)[0], turn)
 
 
-@given(st.integers(64, 1024), st.integers(64, 1024))
-def test_the_work_is_bounded(height, width):
-    p = plan(height, width, HALO, None)
-    longer, shorter = max(height, width), min(height, width)
-    assert len(p.places) * p.side**2 <= 1.5**2 * (longer + 4) * max(shorter + 4, longer / 2 + 4)
+@given(sides, sides, kinds, st.integers(0, 120), st.booleans())
+def test_plans_cover_the_image_with_the_halo(height, width, tile, halo, turn):
+    p = planned(height, width, tile, halo, turn)
+    assert turn or not p.turned
+    lengths = (width, height) if p.turned else (height, width)
+    best = np.full(lengths, -1)
+    for i, ((top, left), (y, x)) in enumerate(p.places):  # as `Windows.residual` writes them
+        best[y : top + p.part[0], x : left + p.part[1]] = i
+    for i, place in enumerate(p.places):
+        for axis, (first, length) in enumerate(zip(place[0], lengths, strict=True)):
+            mine = np.flatnonzero(np.any(best == i, axis=1 - axis))
+            end = first + p.part[axis]
+            assert first >= 0 and end <= length <= p.canvas[axis]
+            assert p.part[axis] + 2 * MARGIN <= p.window[axis]
+            assert len(mine) and first <= max(mine.min() - halo, 0)
+            assert end >= min(mine.max() + 1 + halo, length)
+    assert (best >= 0).all()
 
 
-def test_sizes_share_windows_and_canvases():
-    lengths = range(256, 1025, 16)
-    shapes = {(p.side, p.canvas) for h in lengths for w in lengths for p in [plan(h, w, 44, None)]}
-    assert len(shapes) <= 5
-    shapes = {(p.side, p.canvas) for h in lengths for w in lengths for p in [plan(h, w, 44, 256)]}
-    assert len(shapes) <= 4
+def work(lengths):
+    """Pixels in windows, by those in images."""
+    pairs = [(h, w) for h in lengths for w in lengths]
+    plans = [planned(*pair, "auto") for pair in pairs]
+    return sum(len(p.places) * np.prod(p.window) for p in plans) / np.prod(pairs, 1).sum()
 
 
-def test_window_starts_of_short_axes():
-    length, starts, tiles = window_starts(10, 20, 3)
-    assert (length, list(starts), list(tiles)) == (10, [0], [0])
+def test_the_work_is_bounded():
+    assert work(range(256, 1025, 32)) <= 1.42
+    assert work(range(64, 257, 8)) <= 1.54
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tile"),
+    [(range(272, 1025, 24), "auto"), (range(72, 257, 6), "auto"), (range(256, 1025, 16), 256)],
+)
+def test_sizes_share_windows_and_canvases(lengths, tile):
+    plans = [planned(h, w, tile) for h in lengths for w in lengths]
+    assert len({(p.window, p.canvas, len(p.places) > 16) for p in plans}) <= 4
+
+
+def test_an_upright_image_is_laid_on_its_side_if_that_is_allowed():
+    lying, upright = planned(300, 500, "auto"), planned(500, 300, "auto")
+    assert upright.turned and not lying.turned and upright.window == lying.window
+    assert not planned(500, 300, "auto", turn=False).turned
+
+
+def test_less_memory_is_offered_smaller_windows():
+    found = offers(HALO, "auto")
+    assert len(found) > 5
+    assert [offered[-1] for offered in found] == sorted((o[-1] for o in found), reverse=True)
+    assert all(plan(5000, 5000, HALO, offered) is not None for offered in found)
+    assert offers(HALO, None) == (WINDOWS,)
+    wide = offers(100, "auto")
+    assert all(plan(5000, 5000, 100, offered) is not None for offered in wide)
+
+
+def test_starts():
+    assert [list(a) for a in starts(10, 20, 3)] == [[0], [0]]
+    assert [list(a) for a in starts(20, 10, 3)] == [[0, 4, 8, 10], [0, 7, 11, 15]]
