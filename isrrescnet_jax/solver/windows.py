@@ -190,8 +190,10 @@ class Windows:
             top, left, y, x = self.places[i]
             window = lax.dynamic_slice(padded, (0, top, left, 0), (1, *self.window, c))
             r: Any = network.apply({"params": self.kernels}, window, self.part, sigma)
-            # What lies beyond the window's own part is done again by those after it.
-            own = (index[0] >= y - top + MARGIN) & (index[1] >= x - left + MARGIN)
+            # Where this is not right yet, a window after it is.
+            own: Any = True
+            for positions, start, length in zip(index, (y - top, x - left), self.part, strict=True):
+                own = own & (positions >= start + MARGIN) & (positions < length + MARGIN)
             old = lax.dynamic_slice(out, (0, top, left, 0), r.shape)
             return lax.dynamic_update_slice(out, jnp.where(own, r, old), (0, top, left, 0))
 
