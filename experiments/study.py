@@ -125,8 +125,7 @@ def cells() -> dict[str, Cell]:
         "mixed_muon_1e-2_x3_600": new(best, scale=3, mixed=(2, 3, 4), steps=600),
         "full_exact_muon_2e-3_300": new(full, steps=300),
         "full_exact_adam_5e-4_300": new(full_adam, steps=300),
-        "full_exact_adam_1e-3_300": new(full_adam, learning_rate=1e-3, steps=300),
-        "full_exact_muon_1e-3_300": new(full, learning_rate=1e-3, steps=300),
+        "full_exact_muon_5e-3_300": new(full, learning_rate=5e-3, steps=300),
     }
     return named
 
