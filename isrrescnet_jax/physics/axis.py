@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -229,11 +230,18 @@ class Band:
         return dataclasses.replace(self, weight=self.weight[first : first + count])
 
 
-def _blocks(x: Array, axis: int, n: int, reach: int) -> Array:
-    """(before, n, s, behind), with `reach` blocks of zeros around: long rows for the processor."""
+def _flat(x: Array, axis: int, *blocks: int) -> Array:
+    """The axis in blocks, and one axis each before and behind: long rows for the processor."""
     before, behind = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
-    blocks = x.reshape(before, n, x.shape[axis] // n, behind)
-    return jnp.pad(blocks, ((0, 0), (reach, reach), (0, 0), (0, 0)))
+    return x.reshape(before, *blocks, behind)
+
+
+def _padded(x: Array, reach: int) -> Array:
+    """With `reach` zeros on both sides of the second axis."""
+    # Not jnp.pad, a function of its own that would stay one: a copy of the image.
+    return lax.pad(
+        x, jnp.zeros((), x.dtype), [(reach * (d == 1),) * 2 + (0,) for d in range(x.ndim)]
+    )
 
 
 def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
@@ -241,10 +249,11 @@ def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
     (n, taps), s = weight.shape, x.shape[axis] // length
     margin = (taps - s) // 2
     reach = -(-margin // s)
-    blocks, out = _blocks(x, axis, n, reach), jnp.zeros((), x.dtype)
+    blocks, terms = _padded(_flat(x, axis, n, s), reach), []
     for t in range(taps):
         block, phase = divmod(t - margin + reach * s, s)
-        out = out + blocks[:, block : block + n, phase] * weight[:, t, None]
+        terms.append(blocks[:, block : block + n, phase] * weight[:, t, None])
+    out = functools.reduce(jnp.add, terms)
     return out.reshape(*x.shape[:axis], length, *x.shape[axis + 1 :])
 
 
@@ -253,9 +262,11 @@ def _enlarge(y: Array, weight: Array, *, axis: int, length: int) -> Array:
     (n, taps), s = weight.shape, length // y.shape[axis]
     margin = (taps - s) // 2
     reach = -(-margin // s)
-    blocks, out = _blocks(y, axis, n, reach), jnp.zeros((), y.dtype)
     fill = reach * s - margin
-    by_block = jnp.pad(weight, ((reach, reach), (fill, fill))).reshape(n + 2 * reach, -1, s)
-    for a in range(2 * reach + 1):
-        out = out + blocks[:, a : a + n] * by_block[a : a + n, 2 * reach - a, :, None]
+    weight = jnp.pad(weight, ((reach, reach), (fill, fill))).reshape(n + 2 * reach, -1, s, 1)
+    pixels = _padded(_flat(y, axis, n), reach)
+    terms = [
+        pixels[:, a : a + n, None] * weight[a : a + n, 2 * reach - a] for a in range(2 * reach + 1)
+    ]
+    out = functools.reduce(jnp.add, terms)
     return out.reshape(*y.shape[:axis], length, *y.shape[axis + 1 :])
