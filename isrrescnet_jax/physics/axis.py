@@ -6,8 +6,9 @@ does well. One primitive knows which belong together, and has derivatives of any
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,27 +27,26 @@ from ..representation import in_one_line
 _along = Primitive("along")
 
 
-def _apply(
-    x: Array, *arrays: Array, forth: Callable, back: Callable, axis: int, length: int
-) -> Array:
+def _apply(x: Array, *arrays: Array, forth: Callable, axis: int, length: int, **_: Any) -> Array:
     """forth(x, *arrays), linear in x; `length` is that of the axis afterwards."""
-    del back  # is only for the transpose
     return forth(x, *arrays, axis=axis, length=length)
 
 
-_compiled = jax.jit(_apply, static_argnames=("forth", "back", "axis", "length"))
+_compiled = jax.jit(_apply, static_argnames=("forth", "back", "axis", "length", "apart"))
 
 
-def _apart(*arrays: Array, **how: Any) -> Array:
-    """Not fused with what comes next, which would compute it again for each of its terms."""
+def _on_cpu(*arrays: Array, apart: bool, **how: Any) -> Array:
+    """If `apart`, not fused with what comes next: that computed it again for each of its terms."""
+    if not apart:
+        return _apply(*arrays, **how)
+    # An optimisation barrier is gone by the time XLA fuses on a CPU; a call may stay.
     with set_xla_metadata(inlineable="false"):
-        return _compiled(*arrays, **how)
+        return _compiled(*arrays, apart=apart, **how)
 
 
 _along.def_impl(_compiled)
 mlir.register_lowering(_along, mlir.lower_fun(_apply, multiple_results=False))
-# An optimisation barrier is gone by the time that XLA fuses on a CPU; a call stays.
-mlir.register_lowering(_along, mlir.lower_fun(_apart, multiple_results=False), platform="cpu")
+mlir.register_lowering(_along, mlir.lower_fun(_on_cpu, multiple_results=False), platform="cpu")
 
 
 @_along.def_abstract_eval
@@ -63,13 +63,13 @@ def _jvp(primals: Any, tangents: Any, **how: Any) -> tuple[Any, Any]:
 
 
 def _transpose(
-    ct: Any, x: Any, *arrays: Any, forth: Callable, back: Callable, axis: int, length: int
+    ct: Any, x: Any, *arrays: Any, forth: Callable, back: Callable, **how: Any
 ) -> list[Any]:
     nothing = [None] * len(arrays)
     if isinstance(ct, ad.Zero):
         return [ad.Zero(x.aval), *nothing]
-    length = x.aval.shape[axis]
-    return [_along.bind(ct, *arrays, forth=back, back=forth, axis=axis, length=length), *nothing]
+    how["length"] = x.aval.shape[how["axis"]]
+    return [_along.bind(ct, *arrays, forth=back, back=forth, **how), *nothing]
 
 
 def _batch(arrays: Any, dims: Any, *, axis: int, **how: Any) -> tuple[Any, int]:
@@ -122,8 +122,9 @@ class Taps:
         """Apply along `axis`."""
         index, back_index = jnp.asarray(self.index), jnp.asarray(self.back_index)
         weight, back_weight = (jnp.asarray(w, x.dtype) for w in (self.weight, self.back_weight))
-        maps, how = (index, weight, back_index, back_weight), {"forth": _gather, "back": _back}
-        return _along.bind(x, *maps, **how, axis=axis, length=self.outputs)
+        arrays = (x, index, weight, back_index, back_weight)
+        how = {"forth": _gather, "back": _back, "apart": False}
+        return _along.bind(*arrays, **how, axis=axis, length=self.outputs)
 
     def part(self, first: int, count: int) -> "Taps":
         """The matrix for low-resolution pixels `first` ... `first` + `count` of the axis alone.
@@ -219,8 +220,9 @@ class Band:
     def __call__(self, x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
         """Apply along `axis`."""
         forth, back = (_enlarge, _reduce) if self.enlarges else (_reduce, _enlarge)
+        how = {"forth": forth, "back": back, "apart": True}
         weight = jnp.asarray(self.weight, x.dtype)
-        return _along.bind(x, weight, forth=forth, back=back, axis=axis, length=self.outputs)
+        return _along.bind(x, weight, **how, axis=axis, length=self.outputs)
 
     def part(self, first: int, count: int) -> "Band":
         """The matrix for pixels `first` ... `first` + `count` of the small image alone.
@@ -236,12 +238,17 @@ def _flat(x: Array, axis: int, *blocks: int) -> Array:
     return x.reshape(before, *blocks, behind)
 
 
-def _padded(x: Array, reach: int) -> Array:
-    """With `reach` zeros on both sides of the second axis."""
-    # Not jnp.pad, a function of its own that would stay one: a copy of the image.
-    return lax.pad(
-        x, jnp.zeros((), x.dtype), [(reach * (d == 1),) * 2 + (0,) for d in range(x.ndim)]
-    )
+def _parts(n: int, reach: int) -> Iterator[tuple[int, int]]:
+    """The two ends and what is between, which sees no pixel beyond and needs no padded image."""
+    return itertools.pairwise((0, reach, n - reach, n) if n > 2 * reach > 0 else (0, n))
+
+
+def _around(x: Array, axis: int, first: int, stop: int, reach: int) -> Array:
+    """Pixels `first` ... `stop` of the axis and `reach` more on both sides, zeros beyond."""
+    n, zeros = x.shape[axis], [(0, 0, 0)] * x.ndim
+    zeros[axis] = (max(reach - first, 0), max(stop + reach - n, 0), 0)
+    x = lax.slice_in_dim(x, max(first - reach, 0), min(stop + reach, n), axis=axis)
+    return lax.pad(x, jnp.zeros((), x.dtype), zeros)  # jnp.pad would be a call
 
 
 def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
@@ -249,12 +256,15 @@ def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
     (n, taps), s = weight.shape, x.shape[axis] // length
     margin = (taps - s) // 2
     reach = -(-margin // s)
-    blocks, terms = _padded(_flat(x, axis, n, s), reach), []
-    for t in range(taps):
-        block, phase = divmod(t - margin + reach * s, s)
-        terms.append(blocks[:, block : block + n, phase] * weight[:, t, None])
-    out = functools.reduce(jnp.add, terms)
-    return out.reshape(*x.shape[:axis], length, *x.shape[axis + 1 :])
+    places = [divmod(t - margin + reach * s, s) for t in range(taps)]
+    large, parts = _flat(x, axis, n, s), []
+    for first, stop in _parts(n, reach):
+        near, own = _around(large, 1, first, stop, reach), weight[first:stop, :, None]
+        terms = [
+            near[:, a : a + stop - first, phase] * own[:, t] for t, (a, phase) in enumerate(places)
+        ]
+        parts.append(functools.reduce(jnp.add, terms))
+    return lax.concatenate(parts, 1).reshape(*x.shape[:axis], length, *x.shape[axis + 1 :])
 
 
 def _enlarge(y: Array, weight: Array, *, axis: int, length: int) -> Array:
@@ -262,11 +272,16 @@ def _enlarge(y: Array, weight: Array, *, axis: int, length: int) -> Array:
     (n, taps), s = weight.shape, length // y.shape[axis]
     margin = (taps - s) // 2
     reach = -(-margin // s)
-    fill = reach * s - margin
-    weight = jnp.pad(weight, ((reach, reach), (fill, fill))).reshape(n + 2 * reach, -1, s, 1)
-    pixels = _padded(_flat(y, axis, n), reach)
-    terms = [
-        pixels[:, a : a + n, None] * weight[a : a + n, 2 * reach - a] for a in range(2 * reach + 1)
-    ]
-    out = functools.reduce(jnp.add, terms)
-    return out.reshape(*y.shape[:axis], length, *y.shape[axis + 1 :])
+    fill = reach * s - margin  # whole blocks
+    weight = lax.pad(weight, jnp.zeros((), weight.dtype), [(0, 0, 0), (fill, fill, 0)])
+    weight, small, parts = weight.reshape(n, -1, s, 1), _flat(y, axis, n), []
+    for first, stop in _parts(n, reach):
+        near, own = (
+            _around(array, along, first, stop, reach) for array, along in ((small, 1), (weight, 0))
+        )
+        terms = [
+            near[:, a : a + stop - first, None] * own[a : a + stop - first, 2 * reach - a]
+            for a in range(2 * reach + 1)
+        ]
+        parts.append(functools.reduce(jnp.add, terms))
+    return lax.concatenate(parts, 1).reshape(*y.shape[:axis], length, *y.shape[axis + 1 :])
