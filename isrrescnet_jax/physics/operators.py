@@ -116,7 +116,7 @@ class _Operator(Operator):
         if self._reference:
             return {"initial": sampling.bilinear_taps(n, n * self.scale, real)}
         border = getattr(self, "border", "symmetric")
-        return {"initial": sampling.imresize_taps(n, n * self.scale, border)}
+        return {"initial": sampling.imresize_band(n, self.scale, border, enlarge=True)}
 
     def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         raise NotImplementedError
@@ -181,7 +181,7 @@ class Bicubic(_Operator):
             near = sampling.window_taps(n, 1, n + 3, False, 1)
             own: Axis = {"near": near, "weight": sampling.bicubic_weights(n, self.scale, real)}
         else:
-            own = {"down": sampling.imresize_taps(n * self.scale, n, self.border)}
+            own = {"down": sampling.imresize_band(n, self.scale, self.border)}
         return super().axis(n, real) | own
 
     def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
@@ -215,7 +215,7 @@ class Bilinear(_Operator):
         if self._reference:
             down = sampling.bilinear_taps(n * self.scale, n, real)
         else:
-            down = sampling.centre_taps(n, self.scale)
+            down = sampling.centre_band(n, self.scale)
         return super().axis(n, real) | {"down": down}
 
     def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:

@@ -8,10 +8,11 @@ from jaxtyping import Array, Inexact
 
 from ..representation import in_one_line
 from . import sampling
+from .axis import Band, Taps
 
 Low = Inexact[Array, "n h w c"]
 High = Inexact[Array, "n H W c"]
-Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps` and arrays by name
+Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps`, `Band`s, arrays
 
 
 @jax.tree_util.register_dataclass
@@ -61,7 +62,7 @@ class Placed:
         """
 
         def cut(value: Any) -> Any:
-            if isinstance(value, sampling.Taps):
+            if isinstance(value, Taps | Band):
                 return value.part(first, count)
             return value[first : first + count]
 

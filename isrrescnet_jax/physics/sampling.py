@@ -1,145 +1,26 @@
-"""Interpolation: sparse matrices for one axis, the reference's two samplers, MATLAB's imresize.
+"""Interpolation: the reference's two samplers and MATLAB's imresize, axis by axis.
 
 Everything that depends on sizes alone (positions, indices, weights) is computed once with NumPy.
 Applied to an image it is a constant of the program, or an input where one program serves images of
 many sizes (see `solver.canvas`).
 """
 
-import dataclasses
 import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Float, Inexact
 
-from ..representation import in_one_line
-
-# --- sparse matrices ------------------------------------------------------------------------------
+from .axis import Band, Taps, sparse
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class Taps:
-    """A sparse matrix for one axis: out[i] = sum_t weight[i, t] in[index[i, t]].
-
-    Its transpose lies beside it in the same form, so that both ways, and derivatives of any order,
-    are gathers: what JAX makes of a gather is a scatter, which no processor does well.
-
-    Attributes:
-        index, weight: of the matrix.
-        back_index, back_weight: of its transpose.
-        rate: inputs and outputs for each low-resolution pixel; see `part`.
-    """
-
-    index: Int[Array | np.ndarray, "o t"]
-    weight: Float[Array | np.ndarray, "o t"]
-    back_index: Int[Array | np.ndarray, "i b"]
-    back_weight: Float[Array | np.ndarray, "i b"]
-    rate: tuple[int, int] = dataclasses.field(default=(1, 1), metadata={"static": True})
-
-    __repr__ = in_one_line
-
-    def __call__(self, x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
-        """Apply along `axis`."""
-        weights = (jnp.asarray(w, x.dtype) for w in (self.weight, self.back_weight))
-        (weight, back_weight), back_index = weights, jnp.asarray(self.back_index)
-        index = jnp.asarray(self.index)
-        return _taps.bind(x, index, weight, back_index, back_weight, axis=axis)
-
-    def part(self, first: int, count: int) -> "Taps":
-        """The matrix for low-resolution pixels `first` ... `first` + `count` of the axis alone.
-
-        What reaches beyond them is taken from the nearest pixel, so the outermost outputs are not
-        those of the whole.
-        """
-        ins, outs = self.rate
-        extra = len(self.index) - len(self.back_index) // ins * outs
-
-        def cut(index, weight, start, stop, offset, length):
-            return np.clip(index[start:stop] - offset, 0, length - 1), weight[start:stop]
-
-        out = (first * outs, (first + count) * outs + extra)
-        inside = (first * ins, (first + count) * ins)
-        forth = cut(self.index, self.weight, *out, inside[0], inside[1] - inside[0])
-        back = cut(self.back_index, self.back_weight, *inside, out[0], out[1] - out[0])
-        return Taps(*forth, *back, self.rate)
-
-
-def _gathers(x: Array, index: Array, weight: Array, *back: Array, axis: int) -> Array:
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    terms = [
-        jnp.take(x, index[:, t], axis=axis, mode="clip") * weight[:, t].reshape(shape)
-        for t in range(index.shape[1])
-    ]
-    return functools.reduce(jnp.add, terms)
-
-
-_taps = Primitive("taps")
-_taps.def_impl(jax.jit(_gathers, static_argnames="axis"))
-mlir.register_lowering(_taps, mlir.lower_fun(_gathers, multiple_results=False))
-
-
-@_taps.def_abstract_eval
-def _taps_shape(x, index, *_, axis):
-    return x.update(shape=(*x.shape[:axis], index.shape[0], *x.shape[axis + 1 :]))
-
-
-def _taps_jvp(primals: Any, tangents: Any, *, axis: int) -> tuple[Any, Any]:
-    (x, *maps), (dx, *_) = primals, tangents  # sizes are not differentiated
-    out = _taps.bind(x, *maps, axis=axis)
-    if isinstance(dx, ad.Zero):
-        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
-    return out, _taps.bind(dx, *maps, axis=axis)
-
-
-def _taps_transpose(ct: Any, x: Any, *maps: Any, axis: int) -> list[Any]:
-    if isinstance(ct, ad.Zero):
-        return [ad.Zero(x.aval)] + [None] * 4
-    return [_taps.bind(ct, *maps[2:], *maps[:2], axis=axis)] + [None] * 4
-
-
-def _taps_batch(arrays: Any, dims: Any, *, axis: int) -> tuple[Any, int]:
-    (x, *maps), (dim, *others) = arrays, dims
-    if any(other is not None for other in others):
-        raise NotImplementedError("vmap over the sizes of images")
-    return _taps.bind(jnp.moveaxis(x, dim, 0), *maps, axis=axis + 1), 0
-
-
-ad.primitive_jvps[_taps] = _taps_jvp
-ad.primitive_transposes[_taps] = _taps_transpose
-batching.primitive_batchers[_taps] = _taps_batch
-
-
-def sparse(
-    index: Int[np.ndarray, "o t"],
-    weight: Float[np.ndarray, "o t"],
-    inputs: int,
-    rate: tuple[int, int] = (1, 1),
-) -> Taps:
-    """`Taps` of `inputs` columns, with the transpose that belongs to them."""
-    index = np.clip(index, 0, inputs - 1).astype(np.int32)
-    row = np.repeat(np.arange(len(index)), index.shape[1])
-    used = weight.ravel() != 0
-    # By columns; entries that an edge has doubled are added.
-    keys, where = np.unique((index.ravel() * len(index) + row)[used], return_inverse=True)
-    values = np.bincount(where.ravel(), weight.ravel()[used].astype(float), len(keys))
-    column, row = np.divmod(keys, len(index))
-    place = np.arange(len(keys)) - np.searchsorted(column, column)
-    back = np.zeros((inputs, place.max(initial=0) + 1))
-    back_index = back.astype(np.int32)
-    back[column, place], back_index[column, place] = values, row
-    return Taps(index, weight, back_index, back, rate)
-
-
-def resize(x: Inexact[Array, "n h w c"], rows: Taps, columns: Taps) -> Inexact[Array, "n H W c"]:
+def resize(
+    x: Inexact[Array, "n h w c"], rows: Taps | Band, columns: Taps | Band
+) -> Inexact[Array, "n H W c"]:
     """Separable interpolation; first along the axis that leaves less to do."""
-    if len(rows.index) <= len(rows.back_index):
+    if rows.outputs <= rows.inputs:
         return columns(rows(x, 1), 2)
     return rows(columns(x, 2), 1)
 
@@ -153,10 +34,12 @@ def window_taps(n: int, before: int, length: int, zeros: bool, scale: int) -> Ta
 
 
 @functools.lru_cache(maxsize=256)
-def centre_taps(n: int, scale: int) -> Taps:
+def centre_band(n: int, scale: int) -> Band:
     """Linear interpolation at the centres s i + (s - 1) / 2 of n large pixels."""
-    centre = scale * np.arange(n)[:, None] + [(scale - 1) // 2, scale // 2]
-    return sparse(centre, np.full(centre.shape, 0.5), scale * n, (scale, 1))
+    weight = np.zeros((n, scale))
+    weight[:, (scale - 1) // 2] += 0.5
+    weight[:, scale // 2] += 0.5
+    return Band(weight, scale)
 
 
 def _keys(x: np.ndarray) -> np.ndarray:
@@ -287,3 +170,25 @@ def imresize_taps(n_in: int, n_out: int, border: str = "symmetric") -> Taps:
         index = np.where(index < n_in, index, 2 * n_in - 1 - index)
     rate = (n_in // n_out, 1) if n_in > n_out else (1, n_out // n_in)
     return sparse(index, weight, n_in, rate)
+
+
+@functools.lru_cache(maxsize=256)
+def imresize_band(n: int, scale: int, border: str = "symmetric", enlarge: bool = False) -> Band:
+    """One axis of `imresize` between n pixels and `scale` times as many.
+
+    In both directions pixel i of the small image goes with the large image's pixels that are less
+    than 2 s from its centre s i + (s - 1) / 2; what a border puts elsewhere comes closer still.
+    """
+    if enlarge:
+        taps = imresize_taps(n, scale * n, border)
+        index, weight = taps.back_index, taps.back_weight
+    else:
+        taps = imresize_taps(scale * n, n, border)
+        index, weight = taps.index, taps.weight
+    margin = 3 * scale // 2
+    row = np.arange(n)[:, None]
+    band = np.zeros((n, scale + 2 * margin))
+    used = np.asarray(weight) != 0
+    place = index - scale * row + margin
+    np.add.at(band, (np.broadcast_to(row, used.shape)[used], place[used]), weight[used])
+    return Band(band, scale, enlarge)
