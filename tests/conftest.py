@@ -2,7 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
+
+# Before anything imports JAX, and for the processes that tests start: compiling is what takes time
+# here, and half of it goes into speed that small arrays do not need. LLVM then optimises nothing;
+# the operations that a program has are the same, and so are results but for rounding. What has to
+# be as it is for users is compiled within `optimized`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import jaxtyping
@@ -64,6 +71,16 @@ def photo(h: int, w: int, n: int = 1, seed: int = 0) -> np.ndarray:
     waves = np.sin(rows[..., None] * speed[0] + columns[..., None] * speed[1] + phase)
     values = 127 + 100 * waves + rng.normal(0, 5, (n, h, w, 3))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def optimized():
+    """Programs that are first compiled herein are as fast as they are for users."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @contextlib.contextmanager

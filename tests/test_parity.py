@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import GOLDEN, photo
+from conftest import GOLDEN, optimized, photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_gradient import ReferenceAutograd
@@ -78,7 +78,8 @@ def solve(weights, golden, **options):
 @functools.cache
 def solved(case):
     weights, golden = load(case)
-    return weights, golden, *solve(weights, golden)
+    with optimized():
+        return weights, golden, *solve(weights, golden)
 
 
 # --- golden numbers -----------------------------------------------------------------------------

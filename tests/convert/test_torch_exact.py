@@ -164,11 +164,7 @@ def test_exact_loss_gradients_equal_those_of_jax(mode, border, scale, step, x64)
         solution = isr.reconstruct(weights, lr, operator=operator, trace=True)
         return jnp.abs(solution.iterates - target).mean()
 
-    # Without optimisation it compiles in half the time.
-    fast = {"xla_backend_optimization_level": 0}
-    ours, ours_lr = jax.jit(jax.grad(loss, (0, 1)), compiler_options=fast)(
-        weights, lr.astype(np.float64)
-    )
+    ours, ours_lr = jax.jit(jax.grad(loss, (0, 1)))(weights, lr.astype(np.float64))
     model = torch_model.from_state(to_torch(weights.params), 2, torch.float64)
     images = nchw(lr).requires_grad_()
     out = torch_model.reconstruct(

@@ -32,23 +32,39 @@ OPERATORS = [
 ]
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    st.sampled_from(OPERATORS),
-    st.sampled_from([None, 1.0, 3.5]),
-    st.integers(2, 41),
-    st.integers(2, 41),
-    st.sampled_from([1, 7, 16, 31, 64, "auto"]),
-)
-def test_equals_the_whole_reconstruction(small, operator, step, h, w, tile):
+def equals_whole(weights, operator, step, h, w, tile):
     # Of both kinds of physics; the step only goes with the exact one here.
-    small = small if step is None else exact(small, step)
+    weights = weights if step is None else exact(weights, step)
     y = photo(h, w)[0].astype(np.float32)
-    expected = whole(small, y, operator)
-    got = Canvas(small, operator, tile=tile)(y).image
+    expected = whole(weights, y, operator)
+    got = Canvas(weights, operator, tile=tile)(y).image
     np.testing.assert_allclose(got, expected, atol=0.001)
     rounded = (np.rint(image).astype(int) for image in (got, expected))
     assert np.mean(np.not_equal(*rounded)) <= max(1e-4, 3 / got.size)
+
+
+STEPS, TILES = [None, 1.0, 3.5], [1, 7, 16, 31, 64, "auto"]
+
+
+# The sizes of a case share a program. Every operator, step and tile is here, and all of their
+# combinations among those that are drawn below.
+@pytest.mark.parametrize("h, w", [(2, 41), (41, 23), (37, 38)])
+@pytest.mark.parametrize("operator, step, tile", zip(OPERATORS, 2 * STEPS, TILES, strict=True))
+def test_equals_the_whole_reconstruction(small, operator, step, tile, h, w):
+    equals_whole(small, operator, step, h, w, tile)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(OPERATORS),
+    st.sampled_from(STEPS),
+    st.integers(2, 41),
+    st.integers(2, 41),
+    st.sampled_from(TILES),
+)
+def test_equals_it_however_they_are_combined(small, operator, step, h, w, tile):
+    equals_whole(small, operator, step, h, w, tile)
 
 
 def test_the_official_network_in_tiles_too(official_small):
@@ -98,7 +114,7 @@ def test_fifty_sizes_share_a_few_programs(small):
     sides = np.random.default_rng(0).integers(16, 65, (200, 2))  # see benchmark_folder
     sizes = list(dict.fromkeys(map(tuple, sides.tolist())))[:50]
     for tile in (None, 48):
-        upscaler = Upscaler(weights, tile=tile)
+        upscaler = Upscaler(weights, tile=tile, iterations=1)  # more run the same program again
         upscaler(photo(4, 4)[0])  # what all sizes need: fused kernels
         with compilations() as compiled:
             for size in sizes:

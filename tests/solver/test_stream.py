@@ -46,7 +46,33 @@ def test_bands_cover_the_image_once_with_their_margin(height, rows, margin):
         np.testing.assert_array_equal(read[band.inner()], np.arange(height)[band.write()])
 
 
-@settings(max_examples=12, deadline=None)
+def equals_whole(weights, operator, physics, h, w, rows, tile, on_disk):
+    weights = exact(weights, 2.0) if physics else weights
+    y = photo(h, w)[0].astype(np.float32)
+    folder = Path(stream.tempfile.gettempdir()) if on_disk else None
+    got = Stream(Canvas(weights, operator, tile=tile), folder, rows)(y)
+    np.testing.assert_allclose(got.image, whole(weights, y, operator), atol=0.001)
+
+
+# Every operator, number of rows and tile is here, and all of their combinations among those that
+# are drawn below.
+@pytest.mark.parametrize(
+    "operator, physics, h, w, rows, tile, on_disk",
+    [
+        (OPERATORS[0], True, 70, 23, 20, 16, True),
+        (OPERATORS[1], False, 41, 31, 7, 40, False),
+        (OPERATORS[2], False, 47, 2, 20, "auto", True),
+        (OPERATORS[3], True, 15, 40, 7, 16, False),
+        (OPERATORS[4], True, 69, 11, 64, 40, True),
+        (OPERATORS[4], False, 1, 17, 7, "auto", False),
+    ],
+)
+def test_equals_the_whole_reconstruction(small, operator, physics, h, w, rows, tile, on_disk):
+    equals_whole(small, operator, physics, h, w, rows, tile, on_disk)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(OPERATORS),
     st.booleans(),
@@ -56,12 +82,8 @@ def test_bands_cover_the_image_once_with_their_margin(height, rows, margin):
     st.sampled_from([16, 40, "auto"]),
     st.booleans(),
 )
-def test_equals_the_whole_reconstruction(small, operator, physics, h, w, rows, tile, on_disk):
-    weights = exact(small, 2.0) if physics else small
-    y = photo(h, w)[0].astype(np.float32)
-    folder = Path(stream.tempfile.gettempdir()) if on_disk else None
-    got = Stream(Canvas(weights, operator, tile=tile), folder, rows)(y)
-    np.testing.assert_allclose(got.image, whole(weights, y, operator), atol=0.001)
+def test_equals_it_however_they_are_combined(small, operator, physics, h, w, rows, tile, on_disk):
+    equals_whole(small, operator, physics, h, w, rows, tile, on_disk)
 
 
 def test_bands_share_one_program(small):
@@ -95,10 +117,15 @@ def test_parts_are_what_a_crop_with_its_margin_gives(deep):
     shrink = shrinkage(jnp.sum(r**2), r.size, sigma, alpha)
     assert 0 < float(shrink[0]) < 0.9
     margin = 22 + operator.reach
+    side = 12 + 2 * margin
     corners = [(0, 0), (18, 20), (20, 40), (58, 70), (100, 86), (149 - 12, 169 - 12)]
     for top, left in corners:  # a corner of the image, seams of bands and of tiles, the far edge
-        a, b = max(top - margin, 0), max(left - margin, 0)
-        z, r = parts(y[None, a : top + 12 + margin, b : left + 12 + margin])
+        # At least with its margin, or up to the edge; all of one size, for one program.
+        a, b = (
+            min(max(first - margin, 0), n - side)
+            for first, n in zip((top, left), y.shape[:2], strict=True)
+        )
+        z, r = parts(y[None, a : a + side, b : b + side])
         crop = accept(z, r, shrink)[0, 2 * (top - a) :, 2 * (left - b) :][:24, :24]
         here = got[2 * top :, 2 * left :][:24, :24]
         np.testing.assert_allclose(here, crop[: here.shape[0], : here.shape[1]], atol=0.001)

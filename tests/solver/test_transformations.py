@@ -13,20 +13,12 @@ import isrrescnet_jax as isr
 from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.train import TrainConfig, objective
 
-pytestmark = pytest.mark.usefixtures("x64", "hardly_optimized")
+pytestmark = pytest.mark.usefixtures("x64")
 
 MODEL = isr.ModelConfig(features=4, depth=1, feedback_steps=1, iterations=2, scale=2)
 RECIPE = TrainConfig(
     model=MODEL, data=DataConfig(scale=2), backward="full", iterate_weights=(0.5, 1.0)
 )
-
-
-@pytest.fixture
-def hardly_optimized():
-    """Compiling is what takes time here, and half of it goes into speed that nobody needs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 LR, HR = photo(6, 5, n=2).astype(np.float64), photo(12, 10, n=2, seed=1).astype(np.float64)

@@ -161,7 +161,9 @@ def test_clip_passes_the_gradient_on_its_bounds():
 
 
 def test_integers(small):
-    np.testing.assert_array_equal(run(small, photo(9, 8, n=2)).image, run(small, LR).image)
+    # Another program than that of floats, and so rounded in another way.
+    image = run(small, photo(9, 8, n=2)).image
+    np.testing.assert_allclose(image, run(small, LR).image, atol=1e-3)
 
 
 @pytest.mark.usefixtures("unchecked")
