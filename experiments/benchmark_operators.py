@@ -54,7 +54,7 @@ def placed(operator: isr.Bicubic, place: str, n: int) -> Any:
     if place == "whole":
         return operator
     if place == "canvas":
-        return on_canvas(operator, n * 3 // 4, n * 3 // 4, n)
+        return on_canvas(operator, n * 3 // 4, n * 3 // 4, (n, n))
     return operator.at(n, n).part(n // 3, n // 4)
 
 
