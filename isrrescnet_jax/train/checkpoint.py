@@ -5,6 +5,7 @@
 `config` has the fields of the configuration, `recipe` what else decides a run: a hash of the text
 of the recipe file, if that has values beyond the configuration, and the structure of the
 optimiser's state. Version 0.1 wrote no `recipe`, and lacked fields, which then have their defaults.
+A run goes on with another value of the fields in `HARMLESS`, and with more `steps`.
 
 Arrays are saved as NumPy arrays without any axis of devices, so that a run resumes on any number of
 them. A checkpoint is written beside its final name and renamed when whole; a process killed at any
@@ -49,14 +50,22 @@ def digest(recipe: Recipe) -> str | None:
     return hashlib.sha256(recipe.text.encode()).hexdigest()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One phrase for each field of two configurations that is not the same."""
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each field of two configurations that is not the same."""
     old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
-    return [
-        f"{name} was {old.get(name)}, is {new.get(name)}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    names = sorted(old.keys() | new.keys())
+    pairs = {name: (old.get(name), new.get(name)) for name in names}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
+
+
+# What may change when a run goes on: it decides neither batches nor gradients.
+HARMLESS = ("log_every", "validate_every", "checkpoint_every", "keep", "validation")
+HARMLESS += ("data.cache", "data.memory")
+
+
+def harmless(name: str, old: Any, new: Any) -> bool:
+    """Whether a run may go on with another value of this field, counted with dots."""
+    return name in HARMLESS or (name == "steps" and new > old)
 
 
 def structure_difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -186,19 +195,39 @@ class Checkpoints:
         saved = self._manager.restore(step, args=args)
         return TrainState(**saved["state"]), saved["data"]
 
+    def allowed_changes(self) -> list[str]:
+        """A line for each field that is not as in the last checkpoint, and may change."""
+        step = self.latest()
+        assert step is not None
+        cosine = self.recipe.config.schedule == "cosine" and self.recipe.optimizer is None
+        meaning = {"steps": ", and the cosine schedule is that of so many steps from here on"}
+        meaning = meaning if cosine else {}
+        return [
+            f"{name} is now {new}, was {old}{meaning.get(name, '')}"
+            for name, (old, new) in self._fields(step).items()
+            if harmless(name, old, new)
+        ]
+
+    def _read(self, step: int, name: str) -> dict[str, Any]:
+        args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+        return self._manager.restore(step, args=args)[name]
+
+    def _fields(self, step: int) -> dict[str, tuple[Any, Any]]:
+        """The fields of the configuration that are not those of the checkpoint."""
+        saved = with_defaults(self._read(step, "config"), as_dict(TrainConfig()))
+        return differences(saved, as_dict(self.recipe.config))
+
     def _changes(self, step: int, like: TrainState) -> list[str]:
-        """What this recipe has differently from that of the checkpoint, one phrase for each."""
-
-        def read(name: str) -> dict[str, Any]:
-            args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-            return self._manager.restore(step, args=args)[name]
-
-        config = as_dict(self.recipe.config)
-        found = differences(with_defaults(read("config"), as_dict(TrainConfig())), config)
+        """What this recipe has differently from that of the checkpoint, and may not change."""
+        found = [
+            f"{name} was {old}, is {new}" + (" (it may only grow)" if name == "steps" else "")
+            for name, (old, new) in self._fields(step).items()
+            if not harmless(name, old, new)
+        ]
         new = structure(like.opt_state)
         saved: dict[str, Any] = {"sha256": None, "structure": new}
         if (self.folder / str(step) / "recipe").exists():
-            saved |= read("recipe")
+            saved |= self._read(step, "recipe")
         if saved["sha256"] != digest(self.recipe):
             found.append("the recipe file has another text, and values beyond its config")
         return found + structure_difference(saved["structure"], new)

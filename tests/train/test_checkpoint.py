@@ -26,15 +26,15 @@ def test_a_bucket_is_not_taken_for_a_local_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "phrases"),
+    ("old", "new", "changed"),
     [
-        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, []),
-        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}, ["b.c was 2, is 3"]),
-        ({"a": 1}, {"b": 2}, ["a was 1, is None", "b was None, is 2"]),
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {}),
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}, {"b.c": (2, 3)}),
+        ({"a": 1}, {"b": 2}, {"a": (1, None), "b": (None, 2)}),
     ],
 )
-def test_differences_are_named(old, new, phrases):
-    assert differences(old, new) == phrases
+def test_differences_are_named(old, new, changed):
+    assert differences(old, new) == changed
 
 
 def test_fields_that_are_missing_have_their_defaults():
