@@ -13,6 +13,7 @@ Python goes through the parent.
 import _thread
 import collections
 import contextlib
+import io
 import json
 import os
 import re
@@ -94,6 +95,7 @@ def _become_child(leash: int, native: int, told: int) -> None:
 
     def wait() -> None:
         os.read(leash, 1)  # returns when the parent lets go of it
+        sys.stderr = io.StringIO()  # the parent knows, or nobody listens
         _thread.interrupt_main()
         time.sleep(3)  # in which locks are given back, unless the main thread hangs
         os._exit(130)
@@ -142,8 +144,7 @@ def _watch(child: int, leash: int, native: int, told: int) -> tuple[int, bool]:
     with contextlib.suppress(OSError):
         os.close(leash)
     if asked and "step" not in facts:
-        if code != 130:
-            print("isrrescnet: stopped before the first step", file=sys.stderr)
+        print("isrrescnet: stopped before the first step", file=sys.stderr)
         return STOPPED, True
     if asked and code < 0:
         return STOPPED, True

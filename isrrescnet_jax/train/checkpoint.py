@@ -171,18 +171,23 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any], list[str]]:
         """State and data iterator state of the last checkpoint, which there must be.
+
+        All processes of a run must call this.
 
         Args:
             like: a state of the same structure, arrays or their shapes.
+
+        Returns:
+            These two, and a line for each field of the configuration that has changed harmlessly.
 
         Raises:
             ValueError: it belongs to a run of another recipe; all that differs is named.
         """
         step = self.latest()
         assert step is not None
-        changed = self._changes(step, like)
+        changed, allowed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
@@ -193,44 +198,33 @@ class Checkpoints:
             state=ocp.args.StandardRestore(arrays), data=ocp.args.JsonRestore()
         )
         saved = self._manager.restore(step, args=args)
-        return TrainState(**saved["state"]), saved["data"]
-
-    def allowed_changes(self) -> list[str]:
-        """A line for each field that is not as in the last checkpoint, and may change."""
-        step = self.latest()
-        assert step is not None
-        cosine = self.recipe.config.schedule == "cosine" and self.recipe.optimizer is None
-        meaning = {"steps": ", and the cosine schedule is that of so many steps from here on"}
-        meaning = meaning if cosine else {}
-        return [
-            f"{name} is now {new}, was {old}{meaning.get(name, '')}"
-            for name, (old, new) in self._fields(step).items()
-            if harmless(name, old, new)
-        ]
+        return TrainState(**saved["state"]), saved["data"], allowed
 
     def _read(self, step: int, name: str) -> dict[str, Any]:
         args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
         return self._manager.restore(step, args=args)[name]
 
-    def _fields(self, step: int) -> dict[str, tuple[Any, Any]]:
-        """The fields of the configuration that are not those of the checkpoint."""
+    def _changes(self, step: int, like: TrainState) -> tuple[list[str], list[str]]:
+        """What this recipe has differently from that of the checkpoint: what must not, what may."""
+        config, cosine = as_dict(self.recipe.config), self.recipe.config.schedule == "cosine"
         saved = with_defaults(self._read(step, "config"), as_dict(TrainConfig()))
-        return differences(saved, as_dict(self.recipe.config))
-
-    def _changes(self, step: int, like: TrainState) -> list[str]:
-        """What this recipe has differently from that of the checkpoint, and may not change."""
-        found = [
-            f"{name} was {old}, is {new}" + (" (it may only grow)" if name == "steps" else "")
-            for name, (old, new) in self._fields(step).items()
-            if not harmless(name, old, new)
-        ]
+        refused, allowed = [], []
+        for name, (old, now) in differences(saved, config).items():
+            more = ""
+            if harmless(name, old, now):
+                if name == "steps" and cosine and self.recipe.optimizer is None:
+                    more = ": from here on, the learning rate is that of a run of so many steps"
+                allowed.append(f"{name} was {old}, is {now}{more}")
+            else:
+                more = " (they may only grow)" if name == "steps" else ""
+                refused.append(f"{name} was {old}, is {now}{more}")
         new = structure(like.opt_state)
-        saved: dict[str, Any] = {"sha256": None, "structure": new}
+        text: dict[str, Any] = {"sha256": None, "structure": new}
         if (self.folder / str(step) / "recipe").exists():
-            saved |= self._read(step, "recipe")
-        if saved["sha256"] != digest(self.recipe):
-            found.append("the recipe file has another text, and values beyond its config")
-        return found + structure_difference(saved["structure"], new)
+            text |= self._read(step, "recipe")
+        if text["sha256"] != digest(self.recipe):
+            refused.append("the recipe file has another text, and values beyond its config")
+        return refused + structure_difference(text["structure"], new), allowed
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

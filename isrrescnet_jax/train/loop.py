@@ -110,9 +110,9 @@ def train(
             state = init_state(recipe, initial_weights(config).params)
         else:
             shapes = jax.eval_shape(lambda params: init_state(recipe, params), fresh)
-            state, position = checkpoints.restore(shapes)
+            state, position, changed = checkpoints.restore(shapes)
             batches.set_state(position)
-            for line in checkpoints.allowed_changes() if jax.process_index() == 0 else ():
+            for line in changed if jax.process_index() == 0 else ():
                 print(line, flush=True)
         first = int(state.step)
         state = devices.replicate(state)

@@ -59,12 +59,8 @@ def initialize(
     given = [value is not None for value in (coordinator, processes, process_id)]
     if any(given) and not all(given):
         raise ValueError("give all of coordinator, processes and process_id, or none of them")
-    them = "process 0" if process_id else "all processes"
-    where = f" at {coordinator}" if coordinator and process_id else ""
-    tell(
-        process=process_id,
-        joining=f"{them} did not come{where} in {wait:.0f} s: start all, or raise --wait",
-    )
+    who = f"no process 0 came at {coordinator}" if process_id else "not all processes came"
+    tell(process=process_id, joining=f"{who} in {wait:.0f} s: start all, or raise --wait")
     try:
         jax.distributed.initialize(
             coordinator,

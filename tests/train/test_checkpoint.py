@@ -88,7 +88,8 @@ def test_only_the_same_recipe_resumes(tmp_path, before, after, words):
         checkpoints.save(2, state, {"streams": {"4 128": {"next_index": 2}}})
     with Checkpoints(tmp_path, after) as checkpoints:
         if words is None:
-            found, data = checkpoints.restore(host_state(after))
+            found, data, changed = checkpoints.restore(host_state(after))
+            assert changed == []
             jax.tree.map(np.testing.assert_array_equal, found, state)
             assert data == {"streams": {"4 128": {"next_index": 2}}}
             return
