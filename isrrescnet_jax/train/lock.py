@@ -42,7 +42,7 @@ def held(workdir: epath.Path, process: int = 0, take_over: bool = False) -> Iter
     workdir.mkdir(parents=True, exist_ok=True)
     mine = _myself()
     sure = _create(path, json.dumps(mine))
-    if not sure:
+    if sure is False:
         there = read(path)
         if there is not None and _same(there, mine):
             yield there["token"]
