@@ -122,9 +122,12 @@ while True:
 """
 
 
-def test_sigterm_ends_one_that_waits_for_others():
+@pytest.mark.parametrize("hangs", [False, True])
+def test_sigterm_ends_one_that_waits_for_others(hangs):
     # JAX has taken the signal by then, and heeds it after a step alone.
-    process = start(ENDLESS.format(first="signal.signal(signal.SIGTERM, lambda *_: None)"))
+    deaf = "signal.signal(signal.SIGTERM, lambda *_: None)"
+    deaf += "; signal.signal(signal.SIGINT, signal.SIG_IGN)" if hangs else ""
+    process = start(ENDLESS.format(first=deaf))
     child = int(process.stdout.readline())
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=10)

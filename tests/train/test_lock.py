@@ -138,6 +138,15 @@ def test_only_one_of_several_gets_it(workdir, neighbour):
         assert len(got) == 1
 
 
+def test_who_finds_the_lock_of_another_a_moment_later_gives_way(workdir, neighbour, monkeypatch):
+    write(workdir, of(neighbour.pid, birth="another boot 123"))
+    late = of(neighbour.pid, token="late")
+    monkeypatch.setattr(lock.time, "sleep", lambda _: write(workdir, late))
+    with pytest.raises(ValueError, match="stop it"), lock.held(workdir):
+        pass
+    assert lock.read(lock.place(workdir, 0)) == late
+
+
 def test_a_second_run_is_refused_in_one_line(tmp_path, capsys, neighbour):
     (tmp_path / "r.py").write_text(RECIPE)
     write(epath.Path(tmp_path / "w"), of(neighbour.pid))
