@@ -1,9 +1,13 @@
 """`isrrescnet train`."""
 
+import argparse
 import dataclasses
+import os
+import sys
 
 from tyro.conf import Positional
 
+from ..supervision import supervised
 from .startup import uncollected
 
 
@@ -15,8 +19,43 @@ class Train:
     """What follows `train`; which options there are, the recipe says."""
 
     def run(self) -> int:
-        """Train; 0, or 1 if the run diverged."""
-        with uncollected():
-            from ..train import run_recipe
+        """Train; 0, 1 if the run diverged, 3 if a process of several was lost."""
+        arguments = list(self.arguments)
+        options = watched(arguments)
+        if options is None:
+            return _train(arguments)
+        # Longer than the others need to notice that this process is gone.
+        return supervised(lambda: _train(arguments), options.retries, options.lost_after + 10)
 
-        return run_recipe(list(self.arguments))
+
+def watched(arguments: list[str]) -> argparse.Namespace | None:
+    """What a parent must know, if the run should have one: of several processes, or with retries.
+
+    >>> watched(["r.py", "--workdir", "w", "--coordinator", "a:1", "--retries=2"]).retries
+    2
+    >>> watched(["r.py", "--workdir", "w"])
+    """
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    known.add_argument("--distributed", action="store_true")
+    known.add_argument("--coordinator")
+    known.add_argument("--processes")
+    known.add_argument("--retries", type=int, default=0)
+    known.add_argument("--lost-after", "--lost_after", type=float, default=30.0)
+    try:
+        options = known.parse_known_args(arguments)[0]
+    except argparse.ArgumentError:
+        return None  # the recipe's own parser explains it
+    several = options.distributed or options.coordinator or options.processes
+    wanted = (several or options.retries) and not {"-h", "--help"} & set(arguments)
+    return options if wanted and hasattr(os, "fork") else None
+
+
+def _train(arguments: list[str]) -> int:
+    with uncollected():
+        from ..train import run_recipe
+
+    try:
+        return run_recipe(arguments)
+    except KeyboardInterrupt:
+        print("isrrescnet: interrupted; the same command continues", file=sys.stderr, flush=True)
+        return 130

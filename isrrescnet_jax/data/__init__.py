@@ -5,7 +5,7 @@ from .config import DataConfig
 from .folders import lr_cache_folder
 from .pairs import Pairs
 from .patches import random_patch
-from .sources import check, source
+from .sources import check, inventory, source
 from .tfds import prepare_tfds
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Pairs",
     "Streams",
     "check",
+    "inventory",
     "lr_cache_folder",
     "prepare_tfds",
     "random_patch",

@@ -1,6 +1,9 @@
 """The images that a configuration names, looked at before the first step."""
 
 import functools
+import hashlib
+import os
+from pathlib import Path
 
 from .config import DataConfig
 from .folders import find_files, load_files
@@ -34,6 +37,31 @@ def source(config: DataConfig) -> Pairs:
         lines = "".join(f"\n  {line}" for line in pairs.left_out)
         raise ValueError(f"{bad} of {total} training images cannot be used; {advice}:{lines}")
     return pairs
+
+
+def inventory(config: DataConfig) -> str:
+    """How many images there are, and a hash of their names and sizes, without reading them.
+
+    The same on two hosts that have the same images, wherever their folders are.
+
+    Raises:
+        ValueError, OSError: no such data.
+    """
+    if config.hr.startswith("tfds:"):
+        _, names = find_examples(config)
+        lines = names
+    else:
+        pairs, _ = find_files(config)
+        roots = config.hr, config.lr or config.hr
+        lines = [
+            f"{Path(path).relative_to(root)} {path.stat().st_size if path.exists() else None}"
+            for pair in pairs
+            for path, root in zip(pair, roots, strict=True)
+            if path is not None
+        ]
+        names = pairs
+    digest = hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+    return f"{len(names)} images with the hash {digest[:8]}"
 
 
 def _pairs(config: DataConfig) -> Pairs:

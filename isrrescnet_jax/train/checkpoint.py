@@ -5,6 +5,7 @@
 `config` has the fields of the configuration, `recipe` what else decides a run: a hash of the text
 of the recipe file, if that has values beyond the configuration, and the structure of the
 optimiser's state. Version 0.1 wrote no `recipe`, and lacked fields, which then have their defaults.
+A run goes on with another value of the fields in `HARMLESS`, and with more `steps`.
 
 Arrays are saved as NumPy arrays without any axis of devices, so that a run resumes on any number of
 them. A checkpoint is written beside its final name and renamed when whole; a process killed at any
@@ -49,14 +50,22 @@ def digest(recipe: Recipe) -> str | None:
     return hashlib.sha256(recipe.text.encode()).hexdigest()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One phrase for each field of two configurations that is not the same."""
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each field of two configurations that is not the same."""
     old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
-    return [
-        f"{name} was {old.get(name)}, is {new.get(name)}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    names = sorted(old.keys() | new.keys())
+    pairs = {name: (old.get(name), new.get(name)) for name in names}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
+
+
+# What may change when a run goes on: it decides neither batches nor gradients.
+HARMLESS = ("log_every", "validate_every", "checkpoint_every", "keep", "validation")
+HARMLESS += ("data.cache", "data.memory")
+
+
+def harmless(name: str, old: Any, new: Any) -> bool:
+    """Whether a run may go on with another value of this field, counted with dots."""
+    return name in HARMLESS or (name == "steps" and new > old)
 
 
 def structure_difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -162,18 +171,23 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any], list[str]]:
         """State and data iterator state of the last checkpoint, which there must be.
+
+        All processes of a run must call this.
 
         Args:
             like: a state of the same structure, arrays or their shapes.
+
+        Returns:
+            These two, and a line for each field of the configuration that has changed harmlessly.
 
         Raises:
             ValueError: it belongs to a run of another recipe; all that differs is named.
         """
         step = self.latest()
         assert step is not None
-        changed = self._changes(step, like)
+        changed, allowed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
@@ -184,24 +198,33 @@ class Checkpoints:
             state=ocp.args.StandardRestore(arrays), data=ocp.args.JsonRestore()
         )
         saved = self._manager.restore(step, args=args)
-        return TrainState(**saved["state"]), saved["data"]
+        return TrainState(**saved["state"]), saved["data"], allowed
 
-    def _changes(self, step: int, like: TrainState) -> list[str]:
-        """What this recipe has differently from that of the checkpoint, one phrase for each."""
+    def _read(self, step: int, name: str) -> dict[str, Any]:
+        args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+        return self._manager.restore(step, args=args)[name]
 
-        def read(name: str) -> dict[str, Any]:
-            args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-            return self._manager.restore(step, args=args)[name]
-
-        config = as_dict(self.recipe.config)
-        found = differences(with_defaults(read("config"), as_dict(TrainConfig())), config)
+    def _changes(self, step: int, like: TrainState) -> tuple[list[str], list[str]]:
+        """What this recipe has differently from that of the checkpoint: what must not, what may."""
+        config, cosine = as_dict(self.recipe.config), self.recipe.config.schedule == "cosine"
+        saved = with_defaults(self._read(step, "config"), as_dict(TrainConfig()))
+        refused, allowed = [], []
+        for name, (old, now) in differences(saved, config).items():
+            more = ""
+            if harmless(name, old, now):
+                if name == "steps" and cosine and self.recipe.optimizer is None:
+                    more = ": from here on, the learning rate is that of a run of so many steps"
+                allowed.append(f"{name} was {old}, is {now}{more}")
+            else:
+                more = " (they may only grow)" if name == "steps" else ""
+                refused.append(f"{name} was {old}, is {now}{more}")
         new = structure(like.opt_state)
-        saved: dict[str, Any] = {"sha256": None, "structure": new}
+        text: dict[str, Any] = {"sha256": None, "structure": new}
         if (self.folder / str(step) / "recipe").exists():
-            saved |= read("recipe")
-        if saved["sha256"] != digest(self.recipe):
-            found.append("the recipe file has another text, and values beyond its config")
-        return found + structure_difference(saved["structure"], new)
+            text |= self._read(step, "recipe")
+        if text["sha256"] != digest(self.recipe):
+            refused.append("the recipe file has another text, and values beyond its config")
+        return refused + structure_difference(text["structure"], new), allowed
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

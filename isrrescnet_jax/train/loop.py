@@ -22,9 +22,11 @@ from ..evaluation.degrade import degrade, modcrop
 from ..physics.operators import Bicubic
 from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
+from ..supervision import tell
 from ..upscaler import Upscaler, faster_dtype
 from ..weights import Weights, load_weights, save_weights, with_noise_input
 from . import parallel, speed
+from .agreement import WAIT, opened
 from .checkpoint import Checkpoints, as_dict
 from .config import Recipe, TrainConfig, as_recipe
 from .optimizer import check_optimizer, make_optimizer
@@ -42,6 +44,9 @@ def train(
     workdir: epath.PathLike,
     strategy: Literal["pmap", "shard_map"] = "pmap",
     profile: int = 0,
+    *,
+    take_over: bool = False,
+    wait: float = WAIT,
 ) -> Weights | None:
     """Train, or go on training, in `workdir`.
 
@@ -58,14 +63,17 @@ def train(
         strategy: how the step runs on several devices.
         profile: so many steps, from the third on, are traced to `profile/`, for TensorBoard and
             https://ui.perfetto.dev.
+        take_over: train in `workdir` though a process on another host has it.
+        wait: seconds in which all processes must have come to see that they see the same.
 
     Returns:
         The weights that were written, or None if the run was asked to stop before the end. It then
         has saved a checkpoint.
 
     Raises:
-        ValueError: images that cannot be used, weights or an optimizer that do not fit, or
-            `workdir` holds a run of another recipe (all that differs is named).
+        ValueError: images that cannot be used, weights or an optimizer that do not fit, `workdir`
+            holds a run of another recipe (all that differs is named), another process trains there,
+            or the processes of this run do not see the same.
         FloatingPointError: the loss or its gradient is not finite. Step and last checkpoint are
             named; the last checkpoint is from before it.
         OSError: `workdir` cannot be written to. Checkpoints already there are not touched.
@@ -78,9 +86,6 @@ def train(
     devices = parallel.STRATEGIES[strategy]()
     fresh = jax.eval_shape(lambda: fresh_weights(config).params)
     check_optimizer(make_optimizer(recipe), fresh)
-    validation = read_validation(config)
-    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    batches = Streams(config.data, config.all_scales, config.all_patches, **process)
 
     @functools.cache
     def compiled(iterations: int, feedback_steps: int, k2: int):
@@ -94,13 +99,21 @@ def train(
         )
         return devices.compile(step)
 
-    with contextlib.closing(batches), Checkpoints(workdir, recipe) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(opened(workdir, recipe, take_over, wait))
+        validation = read_validation(config)
+        process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        batches = Streams(config.data, config.all_scales, config.all_patches, **process)
+        stack.enter_context(contextlib.closing(batches))
+        checkpoints = stack.enter_context(Checkpoints(workdir, recipe))
         if checkpoints.latest() is None:
             state = init_state(recipe, initial_weights(config).params)
         else:
             shapes = jax.eval_shape(lambda params: init_state(recipe, params), fresh)
-            state, position = checkpoints.restore(shapes)
+            state, position, changed = checkpoints.restore(shapes)
             batches.set_state(position)
+            for line in changed if jax.process_index() == 0 else ():
+                print(line, flush=True)
         first = int(state.step)
         state = devices.replicate(state)
         if jax.process_index() == 0:
@@ -140,6 +153,7 @@ def train(
                 report.step(metrics, pixels, pixels * flops * config.iterations_at(step - 1))
 
             pending = None
+            tell(step=first)
             for done in range(first + 1, config.steps + 1):
                 now = done - 1  # steps made
                 traced.before(done)
@@ -156,6 +170,7 @@ def train(
                 if pending is not None:
                     note(*pending)
                 pending = done, new
+                tell(step=done)
 
                 stop = checkpoints.reached_preemption(done) or asked.is_set()
                 last = stop or done == config.steps

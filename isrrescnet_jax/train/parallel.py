@@ -10,21 +10,35 @@ A step is a pure function (state, batch) -> (state, metrics) that averages over 
 """
 
 import contextlib
+import dataclasses
+import itertools
+import os
+import re
 import signal
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ..messages import one_line
+from ..supervision import LOST, tell
+
 AXIS = "devices"
 
 
 def initialize(
-    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    wait: float = 300.0,
+    lost_after: float = 30.0,
 ) -> None:
     """Join the other processes of this run; before anything else touches a device.
 
@@ -35,6 +49,8 @@ def initialize(
         coordinator: host:port at which process 0 can be reached.
         processes: how many there are.
         process_id: which this is, from 0.
+        wait: seconds until all must have come. JAX then ends this process (see `supervision`).
+        lost_after: seconds of silence after which a process counts as lost, and JAX ends all.
 
     Raises:
         ValueError: some of the three are missing, or nothing is found without them.
@@ -43,8 +59,16 @@ def initialize(
     given = [value is not None for value in (coordinator, processes, process_id)]
     if any(given) and not all(given):
         raise ValueError("give all of coordinator, processes and process_id, or none of them")
+    who = f"no process 0 came at {coordinator}" if process_id else "not all processes came"
+    tell(process=process_id, joining=f"{who} in {wait:.0f} s: start all, or raise --wait")
     try:
-        jax.distributed.initialize(coordinator, processes, process_id)
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process_id,
+            initialization_timeout=max(int(wait), 1),
+            heartbeat_timeout_seconds=max(int(lost_after), 1),
+        )
     except (ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -165,3 +189,73 @@ def mean_over_processes(total: float, count: int) -> float:
         sums = multihost_utils.process_allgather(np.asarray([total, count], np.float64)).sum(0)
         total, count = float(sums[0]), int(sums[1])
     return total / count
+
+
+# --- what processes say to each other -------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Messages:
+    """Words that the processes of a run leave for each other.
+
+    Attributes:
+        put: leave one, (name, text).
+        get: wait for one, (name, seconds) -> text; raises TimeoutError.
+    """
+
+    put: Callable[[str, str], None]
+    get: Callable[[str, float], str]
+
+
+_conversation = itertools.count()
+
+
+def messages() -> Messages:
+    """Of the run that this process has joined; all must call this equally often."""
+    # JAX has no public name for it; Orbax reaches for the same one.
+    from jax._src import distributed
+
+    client: Any = distributed.global_state.client
+    folder = f"isrrescnet/{next(_conversation)}"
+
+    def put(name: str, text: str) -> None:
+        client.key_value_set(f"{folder}/{name}", text)
+
+    def get(name: str, seconds: float) -> str:
+        until = time.monotonic() + seconds
+        while True:
+            try:  # not all at once: Ctrl-C is heard between
+                return client.blocking_key_value_get(f"{folder}/{name}", 500)
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise ConnectionError(f"process 0 does not answer: {one_line(error)}") from None
+                if time.monotonic() > until:
+                    raise TimeoutError(name) from None
+
+    return Messages(put, get)
+
+
+# How errors begin that one process has because another is gone.
+_OTHERS = re.compile(
+    r"gloo|nccl|UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|heartbeat|coordination|barrier", re.I
+)
+
+
+def ended(error: BaseException, lost_after: float) -> NoReturn:
+    """End a process of several after an error; not as Python does, which waits for the others.
+
+    If another process is gone, JAX soon ends this one, with its number, which the parent reads.
+    """
+    line, code = f"isrrescnet: {one_line(error)}", 2
+    if isinstance(error, KeyboardInterrupt):
+        line, code = "isrrescnet: interrupted; the same command continues", 130
+    elif _OTHERS.search(str(error)):
+        time.sleep(lost_after + 15)
+        code = LOST
+    elif not isinstance(error, (ValueError, OSError)):
+        line, code = "".join(traceback.format_exception(error)).rstrip(), 1
+    print(line, file=sys.stderr, flush=True)
+    if jax.process_index() == 0:  # without it JAX ends the others, which have something to say
+        time.sleep(2)
+    sys.stdout.flush()
+    os._exit(code)

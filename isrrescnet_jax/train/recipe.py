@@ -1,6 +1,7 @@
 """`isrrescnet train RECIPE.py ...`: a recipe, with the fields that the command line changes."""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import runpy
@@ -40,6 +41,14 @@ class Run:
     """How many processes there are."""
     process_id: int | None = None
     """Which this one is, from 0."""
+    wait: float = 300.0
+    """Seconds in which all processes must have come."""
+    lost_after: float = 30.0
+    """Seconds of silence after which a process counts as lost, and the others end (exit code 3)."""
+    retries: int = 0
+    """Go on so many times when a process is lost, as the same command does."""
+    take_over: bool = False
+    """Train in WORKDIR though a process on another host has it, which you know is gone."""
     config: Annotated[TrainConfig, arg(name="")] = TrainConfig()
 
 
@@ -111,7 +120,8 @@ def run_recipe(argv: list[str]) -> int:
     """`isrrescnet train`.
 
     Returns:
-        Exit code: 0, also when the run was asked to stop and saved its state; 1 if it diverged.
+        Exit code: 0, also when the run was asked to stop and saved its state; 1 if it diverged. A
+        process of several that fails otherwise does not return (see `parallel.ended`).
 
     Raises:
         ValueError, OSError: as `loop.train`.
@@ -119,16 +129,30 @@ def run_recipe(argv: list[str]) -> int:
     run, recipe = parse(argv)
     # Orbax logs the tracebacks of its threads; what is raised says it in one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    from . import parallel
+    from etils import epath
+
+    from . import lock, parallel
     from .loop import train
 
-    if run.distributed or any(v is not None for v in (run.coordinator, run.processes)):
-        parallel.initialize(run.coordinator, run.processes, run.process_id)
+    joined = False
     try:
-        weights = train(recipe, run.workdir, run.strategy, run.profile)
+        with contextlib.ExitStack() as stack:
+            if run.distributed or any(v is not None for v in (run.coordinator, run.processes)):
+                if run.process_id is not None:  # JAX would end a run that this one joins as well
+                    workdir = epath.Path(run.workdir)
+                    stack.enter_context(lock.held(workdir, run.process_id, run.take_over))
+                cluster = run.coordinator, run.processes, run.process_id
+                parallel.initialize(*cluster, run.wait, run.lost_after)
+                joined = True
+            how = {"take_over": run.take_over, "wait": run.wait}
+            weights = train(recipe, run.workdir, run.strategy, run.profile, **how)
     except FloatingPointError as error:
         print(f"isrrescnet: {error}", file=sys.stderr)
         return 1
+    except (Exception, KeyboardInterrupt) as error:
+        if joined:
+            parallel.ended(error, run.lost_after)
+        raise
     if weights is None:
         print("stopped and saved; the same command continues", flush=True)
     else:

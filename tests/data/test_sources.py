@@ -1,4 +1,5 @@
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,21 @@ def test_folders_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match="no images"):
         data.source(DataConfig(hr=str(tmp_path)))
+
+
+def test_an_inventory_is_of_names_and_sizes_wherever_the_folder_is(photos, labels, tmp_path):
+    config = DataConfig(hr=str(photos))
+    before = data.inventory(config)
+    assert before.startswith("6 images with the hash ")
+    shutil.copytree(photos, tmp_path / "copy")
+    copy = DataConfig(hr=str(tmp_path / "copy"))
+    assert data.inventory(copy) == before
+    (tmp_path / "copy" / "b.png").rename(tmp_path / "copy" / "z.png")
+    assert data.inventory(copy) != before
+    with open(photos / "b.png", "ab") as file:
+        file.write(b"more")
+    assert data.inventory(config) != before
+    pairs = data.inventory(labels)
+    with open(tmp_path / "LR" / "0.png", "ab") as file:
+        file.write(b"more")
+    assert data.inventory(labels) != pairs and pairs.startswith("7 images")

@@ -26,15 +26,15 @@ def test_a_bucket_is_not_taken_for_a_local_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "phrases"),
+    ("old", "new", "changed"),
     [
-        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, []),
-        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}, ["b.c was 2, is 3"]),
-        ({"a": 1}, {"b": 2}, ["a was 1, is None", "b was None, is 2"]),
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {}),
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}, {"b.c": (2, 3)}),
+        ({"a": 1}, {"b": 2}, {"a": (1, None), "b": (None, 2)}),
     ],
 )
-def test_differences_are_named(old, new, phrases):
-    assert differences(old, new) == phrases
+def test_differences_are_named(old, new, changed):
+    assert differences(old, new) == changed
 
 
 def test_fields_that_are_missing_have_their_defaults():
@@ -45,6 +45,10 @@ def test_fields_that_are_missing_have_their_defaults():
 
 PARAMS = {"alpha": np.zeros(2, np.float32), "network": {"v": np.ones((1, 1, 2, 3), np.float32)}}
 BASE = TrainConfig()
+
+
+QUIET = {"log_every": 7, "validate_every": 9, "checkpoint_every": 11, "keep": 1}
+QUIET |= {"validation": "elsewhere"}
 
 
 def gentle(config):
@@ -63,6 +67,12 @@ def host_state(recipe):
             Recipe(BASE),
             Recipe(dataclasses.replace(BASE, optimizer="adam")),
             ["optimizer was muon, is adam", "the optimizer's state is another: 0.count was None"],
+        ),
+        (Recipe(BASE), Recipe(dataclasses.replace(BASE, **QUIET, seed=3)), ["run.*: seed was 0"]),
+        (
+            Recipe(BASE),
+            Recipe(dataclasses.replace(BASE, steps=9)),
+            ["steps .* is 9 .they may only"],
         ),
         # Text counts where there are values, and only there.
         (Recipe(BASE, text="a"), Recipe(BASE, text="b"), None),
@@ -88,13 +98,40 @@ def test_only_the_same_recipe_resumes(tmp_path, before, after, words):
         checkpoints.save(2, state, {"streams": {"4 128": {"next_index": 2}}})
     with Checkpoints(tmp_path, after) as checkpoints:
         if words is None:
-            found, data = checkpoints.restore(host_state(after))
+            found, data, changed = checkpoints.restore(host_state(after))
+            assert changed == []
             jax.tree.map(np.testing.assert_array_equal, found, state)
             assert data == {"streams": {"4 128": {"next_index": 2}}}
             return
         with pytest.raises(ValueError, match=".*".join(words)) as error:
             checkpoints.restore(host_state(after))
     assert "\n" not in str(error.value)
+
+
+def test_what_decides_neither_batches_nor_gradients_may_change(tmp_path):
+    old = TrainConfig(data=DataConfig(memory=1.0))
+    state = host_state(old)
+    with Checkpoints(tmp_path, old) as checkpoints:
+        checkpoints.save(2, state, {})
+    more = dataclasses.replace(old, **QUIET, steps=400_000, data=DataConfig(cache="c"))
+    with Checkpoints(tmp_path, more) as checkpoints:
+        found, _, changed = checkpoints.restore(host_state(more))
+        jax.tree.map(np.testing.assert_array_equal, found, state)
+        assert changed == [
+            "checkpoint_every was 1000, is 11",
+            "data.cache was None, is c",
+            "data.memory was 1.0, is 8.0",
+            "keep was 3, is 1",
+            "log_every was 100, is 7",
+            "steps was 300000, is 400000: from here on, the learning rate is that of a run of so "
+            "many steps",
+            "validate_every was 5000, is 9",
+            "validation was None, is elsewhere",
+        ]
+        # The checkpoint is now that of the new configuration.
+        checkpoints.save(3, state, {})
+    with Checkpoints(tmp_path, more) as checkpoints:
+        assert checkpoints.restore(host_state(more))[2] == []
 
 
 def test_a_run_of_version_0_1_goes_on(tmp_path, monkeypatch):
@@ -116,8 +153,9 @@ def test_a_run_of_version_0_1_goes_on(tmp_path, monkeypatch):
         checkpoint_every=3,
         keep=2,
     )
-    with pytest.raises(ValueError, match="optimizer was amsgrad, is sgd. Continue"):
-        train(dataclasses.replace(config, optimizer="sgd"), "run")
+    other = dataclasses.replace(config, optimizer="sgd", log_every=5)
+    with pytest.raises(ValueError, match="configuration: optimizer was amsgrad, is sgd. Continue"):
+        train(other, "run")
     ours = train(config, "run")
     theirs = load_weights(GOLDEN / "checkpoint_0.1" / "weights.safetensors")
     assert ours.config == theirs.config

@@ -208,6 +208,22 @@ def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
     assert {"lr_sr_hr_x2/0", "lr_sr_hr_x3/1"} <= shown
 
 
+def test_more_steps_and_other_intervals_end_with_the_same_weights(
+    tmp_path, uninterrupted, config, capsys
+):
+    other = {"steps": 7, "log_every": 3, "validate_every": 4, "checkpoint_every": 6, "keep": 1}
+    train(dataclasses.replace(config, **other, validation=None), tmp_path)
+    assert (tmp_path / "weights.safetensors").exists()
+    capsys.readouterr()
+    train(config, tmp_path)
+    assert_same_weights(tmp_path, uninterrupted)
+    assert {"steps was 7, is 12", "log_every was 3, is 1"} < set(
+        capsys.readouterr().out.split("\n")
+    )
+    with pytest.raises(ValueError, match="steps was 12, is 7 .they may only grow.[.] Continue"):
+        train(dataclasses.replace(config, steps=7), tmp_path)
+
+
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted, config):
     train(config, uninterrupted)
     assert steps_saved(uninterrupted)[-1] == STEPS

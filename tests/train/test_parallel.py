@@ -15,7 +15,7 @@ from conftest import photo
 from PIL import Image
 
 from isrrescnet_jax import load_weights
-from isrrescnet_jax.train import parallel, recipe
+from isrrescnet_jax.train import learning_rate, parallel, recipe
 from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.weights import flatten
 
@@ -76,12 +76,17 @@ def finish(*processes):
     return outputs
 
 
-def two_processes(files, workdir, *options):
-    """Both processes of a run over loopback, with two devices each."""
+def loopback():
+    """The options of two processes, but for the number at the end."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    cluster = ("--coordinator", f"localhost:{port}", "--processes", "2", "--process-id")
+    return "--coordinator", f"localhost:{port}", "--processes", "2", "--process-id"
+
+
+def two_processes(files, workdir, *options):
+    """Both processes of a run over loopback, with two devices each."""
+    cluster = loopback()
     return [start(files, workdir, 2, *options, *cluster, str(i)) for i in range(2)]
 
 
@@ -119,6 +124,54 @@ def test_two_processes_with_two_devices_each(files, one_device, tmp_path, strate
     assert "step 5/5" in outputs[0] and "step" not in outputs[1]
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 6))
+    assert not list(tmp_path.glob("lock-*"))
+    # Both go on, and further than was said at first.
+    outputs = finish(*two_processes(files, tmp_path, "--strategy", strategy, "--steps", "6"))
+    assert "steps was 5, is 6: from here on" in outputs[0] and "steps" not in outputs[1]
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    longer = learning_rate(recipe.parse(arguments(files, "w", "--steps", "6"))[1].config)
+    assert (last["step"], last["learning_rate"]) == (6, pytest.approx(float(longer(5))))
+
+
+def test_disks_that_are_not_shared_are_found_out(files, tmp_path):
+    folder, cluster = tmp_path, loopback()
+    processes = [start(files, folder / f"disk{i}", 2, *cluster, str(i)) for i in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    for output in outputs:
+        lines = [line for line in output.splitlines() if line.startswith("isrrescnet")]
+        assert len(lines) == 1 and "Traceback" not in output
+        assert f"does not see in {folder / 'disk1'} what process 0 on " in lines[0]
+        assert f"wrote in {folder / 'disk0'}: give a --workdir that all hosts share" in lines[0]
+
+
+def test_one_that_never_comes_is_not_waited_for(files, tmp_path):
+    cluster = ("--coordinator", "localhost:1", "--processes", "2", "--process-id", "1")
+    process = start(files, tmp_path, 1, *cluster, "--wait", "2")
+    output = process.communicate(timeout=100)[0]
+    expected = "isrrescnet: no process 0 came at localhost:1 in 2 s: start all, or raise --wait\n"
+    assert (process.returncode, output) == (2, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_others_say_which_process_was_lost(files, tmp_path, killed):
+    many = ("--steps", "3000", "--validate-every", "100000", "--checkpoint-every", "2")
+    processes = two_processes(files, tmp_path, *many, "--lost-after", "5")
+    lines = tmp_path / "metrics.jsonl"
+    while not (lines.exists() and len(lines.read_text().splitlines()) >= 6):
+        assert all(process.poll() is None for process in processes), finish(*processes)
+        time.sleep(0.05)
+    os.kill(json.loads((tmp_path / f"lock-{killed}.json").read_text())["pid"], signal.SIGKILL)
+    began = time.monotonic()
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [3, 3]
+    assert time.monotonic() - began < 30
+    said = [line for line in outputs[1 - killed].splitlines() if "isrrescnet" in line]
+    assert len(said) == 1 and "Traceback" not in outputs[1 - killed]
+    assert f"process {killed} on " in said[0] and "is lost, at step " in said[0]
+    assert f"last checkpoint: {tmp_path}/checkpoints/" in said[0]
+    assert "of SIGKILL" in outputs[killed]
 
 
 @pytest.mark.slow
