@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show
+            for library in ("PIL", "tifffile"):  # of damage that is an error or does not matter
+                warnings.filterwarnings("ignore", module=rf"{library}\b")
             if argv == ["--version"]:
                 print(__version__)
                 sys.exit(0)

@@ -33,7 +33,8 @@ def pixels_of(picture: Picture, format: str) -> Shaped[np.ndarray, "h w c"]:
     if picture.alpha is not None and format not in ("JPEG", "BMP"):
         values = np.concatenate([values, picture.alpha[..., None]], -1)
     if picture.bits == 16 and format in ("PNG", "TIFF"):
-        return np.clip(np.rint(values * 257), 0, 65535).astype(np.uint16)
+        values = np.multiply(values, 257, dtype=np.float32)
+        return np.clip(np.rint(values, out=values), 0, 65535, out=values).astype(np.uint16)
     return to_uint8(values)
 
 

@@ -11,12 +11,15 @@ import tifffile
 from jaxtyping import Float, Shaped
 from PIL import Image
 
+from .declared import Declared, check_room
+
 # What they say of damaged files comes as an error, too; without a handler it would be printed.
 for _library in ("tifffile", "PIL"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _WHITES = (255.0, 65535.0)
 _SLACK = 1.0625  # Resampling overshoots a little.
+_DECODING = 40  # bytes at the peak for a value, which may have 64 bits
 
 
 def in_grey_levels(values: Shaped[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -69,6 +72,8 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
             )
         if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Image.DecompressionBombError
+        values = page.samplesperpixel
+        check_room(Declared(page.imagewidth, page.imagelength, values, True, decoding=_DECODING))
         colors = 3 if kind == "RGB" else 1
         pixels = page.asarray().reshape(*page.shape)
         white_is_zero = kind == "MINISWHITE"
