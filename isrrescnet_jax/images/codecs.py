@@ -20,6 +20,7 @@ from .measured import read_tiff_page
 from .metadata import Metadata, read_metadata
 from .picture import Picture, as_rgb, to_uint8
 from .pixels import read_pixels
+from .quiet import quiet
 
 # File name suffix -> Pillow's name of the format.
 FORMATS = {
@@ -134,6 +135,11 @@ def named(name: str | os.PathLike) -> Iterator[None]:
 
 def decode(data: bytes, index: int = 0) -> Picture:
     """A picture of a file; `index` counts the pages of a TIFF file."""
+    with quiet() if data[:4] in TIFF else contextlib.nullcontext():
+        return _decode(data, index)
+
+
+def _decode(data: bytes, index: int) -> Picture:
     try:
         image = Image.open(io.BytesIO(data), formats=PILLOWS)
     except UnidentifiedImageError:

@@ -173,7 +173,8 @@ class Checkpoints:
         """
         step = self.latest()
         assert step is not None
-        changed = self._changes(step, like)
+        with self._readable(step):
+            changed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
@@ -183,8 +184,9 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(arrays), data=ocp.args.JsonRestore()
         )
-        saved = self._manager.restore(step, args=args)
-        return TrainState(**saved["state"]), saved["data"]
+        with self._readable(step):
+            saved = self._manager.restore(step, args=args)
+            return TrainState(**saved["state"]), saved["data"]
 
     def _changes(self, step: int, like: TrainState) -> list[str]:
         """What this recipe has differently from that of the checkpoint, one phrase for each."""
@@ -202,6 +204,18 @@ class Checkpoints:
         if saved["sha256"] != digest(self.recipe):
             found.append("the recipe file has another text, and values beyond its config")
         return found + structure_difference(saved["structure"], new)
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        """Whatever a damaged checkpoint raises, as a ValueError that says which one it is."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            folder = self.folder / str(step)
+            raise ValueError(
+                f"{folder} cannot be read: {reason[:300]}; remove it to go on from the one before"
+            ) from error
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -58,6 +58,21 @@ class _Board:
         self._write(step=step, summary=summary(name, image, dataformats="HWC"))
 
 
+def _read(path: epath.Path) -> list[dict[str, Any]]:
+    """The lines of an earlier run.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        if all(isinstance(line["step"], int) for line in lines):
+            return lines
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        pass
+    raise ValueError(f"{path} is damaged: move it away to go on without the figures so far")
+
+
 class Report:
     """The metrics of a run, from the step at which it is resumed. Use it in a `with` block.
 
@@ -89,8 +104,7 @@ class Report:
         if not self._chief:
             return
         if self._lines.exists():
-            lines = map(json.loads, self._lines.read_text().splitlines())
-            self.history = [line for line in lines if line["step"] <= first]
+            self.history = [line for line in _read(self._lines) if line["step"] <= first]
         with explained(workdir):
             self._board = _Board(workdir / "tensorboard", first)
         self._bar = tqdm(total=steps, initial=first, unit="step", disable=None, smoothing=0.05)
