@@ -160,8 +160,9 @@ def from_torch(
 
     Raises:
         ValueError: a tensor is missing, unknown, of another shape or type, not finite, or a
-            direction without length or with one that overflows, or the two copies of a block differ; in one line, with the name of the tensor. Also where
-            "physics" or "step" is of another kind.
+            direction without length or with one that overflows, or the two copies of a block
+            differ; in one line, with the name of the tensor. Also where "physics" or "step" is of
+            another kind.
     """
     tensors = _official(state_dict)
     config = _infer(tensors, feedback_steps, scale)

@@ -1,6 +1,6 @@
-"""Spoiled files by the thousand: a result, or one line and exit code 2, in bounded time and memory.
+"""Spoiled files by the thousand: a result, or one line and exit code 2, in bounded memory.
 
-    python -m experiments.fuzz                     # everything, in two processes; goes on if stopped
+    python -m experiments.fuzz                  # everything, in two processes; goes on if stopped
     python -m experiments.fuzz --part 0.02 --out /tmp/fuzz.json
 
 Every case is a file and a way to spoil it, decided by the seed. The commands run as they are, but
@@ -16,6 +16,7 @@ import collections
 import contextlib
 import dataclasses
 import gc
+import importlib
 import json
 import os
 import random
@@ -29,14 +30,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import fuzz_files
 from .harness import environment
 
 LIMIT = 2**30  # bytes above an idle process
 SECONDS = 10  # on the processor
-CHUNK = 40
+CHUNK = 100  # cases for a forked process
 PICTURE_WAYS = {"header": 110, "body": 70, "moved": 40, "size": 70}
 WAYS = {
     "bomb": {"header": 8, "size": 6, "moved": 2},
@@ -89,7 +88,7 @@ def all_files(folder: Path) -> dict[tuple[str, str], bytes]:
             path = folder / kind / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        _in_fork(lambda: fuzz_weights().make(folder))
+        _in_fork(lambda: _of("pth").make(folder))
         (folder / "made").touch()
     found = {}
     for kind in ("picture", *WAYS):
@@ -98,11 +97,10 @@ def all_files(folder: Path) -> dict[tuple[str, str], bytes]:
     return found
 
 
-def fuzz_weights() -> Any:
-    """Weights files and checkpoints, whose libraries take seconds to import."""
-    from . import fuzz_weights
-
-    return fuzz_weights
+def _of(kind: str) -> Any:
+    """The module that knows how files of a kind are made and read, imported when needed."""
+    name = "pictures" if kind in ("picture", "bomb") else "weights"
+    return importlib.import_module(f".fuzz_{name}", __package__)
 
 
 def cases(files: dict[tuple[str, str], bytes], part: float = 1.0, seed: int = 0) -> list[Case]:
@@ -136,10 +134,8 @@ def run_case(case: Case, data: bytes, folder: Path) -> tuple[str, str]:
     """What comes of it, and the line on standard error."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if case.kind in ("picture", "bomb"):
-        code, check = _upscale(case, data, folder)
-    else:
-        code, check = fuzz_weights().run(case, data, folder)
+    _said()  # what came late
+    code, check = _of(case.kind).run(case, data, folder)
     said = _said().splitlines()
     line = said[0] if said else ""
     if (folder / "ran").exists():
@@ -149,50 +145,6 @@ def run_case(case: Case, data: bytes, folder: Path) -> tuple[str, str]:
     if code == 0:
         return ("result" if check() else "wrong result"), line
     return "traceback", (said or [""])[-1]
-
-
-def _upscale(case: Case, data: bytes, folder: Path) -> tuple[int, Any]:
-    from isrrescnet_jax import cli
-    from isrrescnet_jax.cli.upscale import Upscale
-
-    source = folder / case.name
-    source.write_bytes(data)
-    format = random.Random(case.id).choice(("png", "png", "tiff", "webp", "jpg"))
-    target = folder / f"out.{format}"
-    command = Upscale((str(source),), scale=2, out=target, weights="x2")
-    cli._command = lambda argv: command
-    return exit_code(cli.main, ["upscale"]), lambda: _twice(source, target)
-
-
-def _twice(source: Path, target: Path) -> bool:
-    """Whether one picture is twice as large as another, by what Pillow or tifffile says of both."""
-    import tifffile
-    from PIL import Image, UnidentifiedImageError
-
-    with Image.open(target) as image:
-        found = image.size
-        image.load()
-    try:
-        with Image.open(source) as image:
-            expected = image.size
-    except UnidentifiedImageError:
-        with tifffile.TiffFile(source) as file:
-            page = file.pages[0].aspage()
-            expected = page.imagewidth, page.imagelength
-    return sorted(found) == sorted(2 * side for side in expected)  # EXIF may turn it
-
-
-class Nearest:
-    """In the place of `Upscaler`: every pixel becomes two by two."""
-
-    operator = type("Twice", (), {"scale": 2})
-    max_memory = None
-
-    def __call__(self, color: np.ndarray) -> np.ndarray:
-        large = np.empty((2 * color.shape[0], 2 * color.shape[1], color.shape[2]), np.float32)
-        for i in range(4):
-            large[i // 2 :: 2, i % 2 :: 2] = color
-        return large
 
 
 def exit_code(command: Any, argv: Sequence[str]) -> int:
@@ -242,16 +194,8 @@ def _child(todo: Sequence[Case], files: dict, folder: Path, pipe: int) -> None:
     log = os.open(folder.with_suffix(".err"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-    if todo[0].kind in ("picture", "bomb"):
-        import jax
-
-        from isrrescnet_jax.cli.model import Model
-
-        jax.local_devices = lambda: [None]
-        Model.upscaler = lambda *_: Nearest()  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        fuzz_weights().start(folder.parent)
+    sys.stdout, sys.stderr = (os.fdopen(i, "w", closefd=False) for i in (1, 2))
+    _of(todo[0].kind).start(folder.parent)
     _said()
     gc.collect()
     idle = _memory("VmRSS")
@@ -406,8 +350,7 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     files = all_files(options.work / "files")
     chosen = cases(files, options.part, options.seed)
-    from isrrescnet_jax.cli import overlap, upscale  # noqa: F401 (before forking: once)
-
+    _of("picture")  # imported before forking, once
     found = campaign(chosen, files, options.work, options.workers)
     about = environment("pillow", "tifffile", "safetensors", "torch", "numpy", "jax")
     limits = {"bytes_above_idle": LIMIT, "processor_seconds": SECONDS}

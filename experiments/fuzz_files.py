@@ -264,9 +264,11 @@ def _other_config(text: str, rng: random.Random) -> str:
         else:
             config[name] = rng.choice(values)
     text = json.dumps(config)
-    return edited(text.encode(), rng, len(text)).decode("utf-8", "replace") if (
-        rng.random() < 0.2
-    ) else text
+    return (
+        edited(text.encode(), rng, len(text)).decode("utf-8", "replace")
+        if (rng.random() < 0.2)
+        else text
+    )
 
 
 def values(data: bytes, rng: random.Random) -> bytes:

@@ -40,7 +40,8 @@ class ModelConfig:
             network knows it only by the radius of the projection.
 
     Raises:
-        ValueError: a count below 1 or more than 100 feedback steps, a step that is not positive, or a value of no name.
+        ValueError: a count below 1, more than 100 feedback steps, a step that is not positive, or
+            a value of no name or of another type.
     """
 
     channels: int = 3

@@ -46,7 +46,7 @@ class _Board:
         self._writer.write_event(self._event(wall_time=time.time(), **fields))
         self._writer.flush()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
@@ -84,7 +84,13 @@ class Report:
     """
 
     def __init__(
-        self, workdir: epath.Path, first: int, steps: int, batch: int, peak: float | None = None
+        self,
+        workdir: epath.Path,
+        first: int,
+        steps: int,
+        batch: int,
+        peak: float | None = None,
+        counts: Mapping[str, int] | None = None,
     ):
         """What is reported of.
 
@@ -93,9 +99,11 @@ class Report:
             steps: of the whole run.
             batch: images in each.
             peak: FLOP per second of all devices, if they are known.
+            counts: of the training images, used, left out and odd, for every line.
         """
         self._workdir, self._lines = workdir, workdir / "metrics.jsonl"
         self._steps, self._batch, self._peak = steps, batch, peak
+        self._counts = dict(counts or {})
         self._pixels = self._flops = self._waited = 0.0
         self._chief = jax.process_index() == 0
         self._window: list[dict[str, float]] = []
@@ -149,13 +157,13 @@ class Report:
             means["model_flop_utilisation"] = self._flops / seconds / self._peak
         self._window = []
         self.restart_clock()
-        self.scalars(step, means)
+        self.scalars(step, means | self._counts)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write these numbers."""
         if not self._chief:
             return
-        self.history.append({"step": step} | values)
+        self.history.append({"step": step, **values})
         if self._bar.disable:  # no terminal: lines for the log file of the job
             text = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
             print(f"step {step}/{self._steps}  {text}", flush=True)
