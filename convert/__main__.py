@@ -124,9 +124,9 @@ def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> W
 
 def _check_stored(path: Path) -> None:
     """Raise ValueError if a file would grow as it is read: PyTorch stores without compression."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             grown = [e.filename for e in archive.infolist() if e.compress_type or e.flag_bits & 1]
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):

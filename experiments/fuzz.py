@@ -26,6 +26,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def exit_code(command: Any, argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         return 1
     return 0
 
@@ -182,7 +183,7 @@ def _in_fork(call: Any) -> None:
             call()
             code = 0
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         finally:
             os._exit(code)
     if os.waitpid(child, 0)[1]:
@@ -198,9 +199,13 @@ def _child(todo: Sequence[Case], files: dict, folder: Path, pipe: int) -> None:
     _of(todo[0].kind).start(folder.parent)
     _said()
     gc.collect()
+    gc.freeze()
+    gc.freeze = lambda: None  # commands freeze what they import, which here would be all the rest
     idle = _memory("VmRSS")
-    resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + LIMIT,) * 2)
+    limit = _memory("VmSize") + LIMIT
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for case in todo:
+        gc.collect()
         os.write(pipe, f"{json.dumps(case.id)}\n".encode())
         data = fuzz_files.spoiled(files[case.kind, case.name], case.how, case.id)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -282,7 +287,10 @@ def campaign(chosen: list[Case], files: dict, folder: Path, workers: int) -> lis
     kinds = collections.defaultdict(list)
     for case in chosen:
         kinds[case.kind].append(case)
-    chunks = [c[i : i + CHUNK] for c in kinds.values() for i in range(0, len(c), CHUNK)]
+    chunks = []
+    for kind, of_kind in kinds.items():
+        size = 1 if kind == "bomb" else CHUNK  # what one leaves in memory is not the next one's
+        chunks += [of_kind[i : i + size] for i in range(0, len(of_kind), size)]
     random.Random(0).shuffle(chunks)
     known = {outcome.id for outcome in read_outcomes(folder)}
     children = []

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -32,8 +33,13 @@ def pictures() -> dict[str, bytes]:
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", "A picture", zip=True)
     text.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta><tiff:Orientation>6</tiff:Orientation>")
-    about = {"exif": exif.tobytes(), "dpi": (300, 150)}
-    film = {"save_all": True, "append_images": frames[1:], "duration": 50, "loop": 2}
+    about: dict[str, Any] = {"exif": exif.tobytes(), "dpi": (300, 150)}
+    film: dict[str, Any] = {
+        "save_all": True,
+        "append_images": frames[1:],
+        "duration": 50,
+        "loop": 2,
+    }
     found: dict[str, bytes] = {}
 
     def keep(name: str, image: Image.Image, **options) -> None:
@@ -73,13 +79,14 @@ def pictures() -> dict[str, bytes]:
     buffer = io.BytesIO()
     frames[0].save(buffer, "MPO", save_all=True, append_images=frames[1:2])
     found["two.jpg"] = buffer.getvalue()
-    for name, pixels, options in (
+    kinds: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("deep.tif", rgb.astype(np.uint16) * 257, {"photometric": "rgb", "predictor": True}),
         ("float.tif", rgb.astype(np.float32), {"photometric": "rgb", "compression": "zlib"}),
         ("double.tif", rgb[..., 0].astype(np.float64) / 255, {}),
         ("big.tif", rgb, {"photometric": "rgb", "bigtiff": True, "tile": (16, 16)}),
         ("planes.tif", np.moveaxis(rgb, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
-    ):
+    ]
+    for name, pixels, options in kinds:
         options = {"compression": "zlib", "software": False} | options
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, pixels, **options)

@@ -1,5 +1,6 @@
 """Weights files and the files of a run, for `fuzz.py`: how they are made, spoiled and read."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def make(folder: Path) -> None:
 
 def start(folder: Path) -> None:
     """What an idle process has done: backends are there, shapes known, one of each was read."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # as `run_recipe` does
     STATE["files"] = folder / "files"
     fresh = jax.eval_shape(lambda: fresh_weights(RECIPE).params)
     STATE["shapes"] = jax.eval_shape(lambda params: init_state(RECIPE, params), fresh)

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except (ValueError, OSError) as error:
         print(f"isrrescnet: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        print("isrrescnet: memory ran out: cut pictures into parts, or give more", file=sys.stderr)
+        sys.exit(2)
     except ModuleNotFoundError as error:
         extra = "figures" if error.name == "matplotlib" else "train"
         needs = f"{error.name} is not installed: pip install 'isrrescnet-jax[{extra}]'"

@@ -130,7 +130,8 @@ def named(name: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{name}: memory ran out: cut it into parts, or give more") from None
     except Exception as error:  # Decoders fail on damaged files in every way there is.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
-        raise ValueError(f"{name}: {reason}") from None
+        ours = isinstance(error, ValueError) or getattr(error, "errno", None)
+        raise ValueError(f"{name}: {'' if ours else 'damaged: '}{reason}") from None
 
 
 def decode(data: bytes, index: int = 0) -> Picture:

@@ -65,6 +65,8 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
             *("float16", "float32", "float64"),
             *("int32", "uint32"),
         ):
+            if page.dtype is None or page.dtype.name in ("bool", "uint8", "uint16"):
+                raise ValueError("damaged, or of a layout that is not supported: save it as PNG")
             raise ValueError(f"pixels of type {page.dtype} are not supported: save 8 or 16 bits")
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or page.imagedepth > 1:
             raise ValueError(
