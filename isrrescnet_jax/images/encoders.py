@@ -43,6 +43,16 @@ def as_image(pixels: Shaped[np.ndarray, "h w c"]) -> Image.Image:
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
+def save(image: Image.Image, file: OpenFile, format: str, **options: Any) -> None:
+    """`image.save`, by way of memory.
+
+    Pillow writes JPEG and BMP past Python, and does not notice that a disk took a part only.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    file.write(buffer.getbuffer())
+
+
 def encode(picture: Picture, format: str, file: OpenFile) -> None:
     """Write one picture to an open, empty file in one of Pillow's formats."""
     pixels = pixels_of(picture, format)
@@ -51,7 +61,7 @@ def encode(picture: Picture, format: str, file: OpenFile) -> None:
     elif pixels.dtype == np.uint16:
         _write_png_16(file, pixels, picture.icc, picture.metadata)
     else:
-        as_image(pixels).save(file, format, **save_options(picture, format))
+        save(as_image(pixels), file, format, **save_options(picture, format))
 
 
 def save_options(picture: Picture, format: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .codecs import PILLOWS, TIFF, assembled, decode, load, named
 from .declared import Declared, check_room, declared
-from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save_options
+from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save, save_options
 from .metadata import read_metadata
 from .picture import Picture
 
@@ -105,7 +105,7 @@ def encode_film(film: Film, format: str, file: OpenFile) -> None:
         if format == "PNG":
             options |= {"default_image": film.apart, "disposal": 0, "blend": 0}
             durations = durations[film.apart :]
-        images[0].save(file, format, duration=durations, loop=film.loop, **options)
+        save(images[0], file, format, duration=durations, loop=film.loop, **options)
 
 
 def _pages(data: bytes) -> tuple[list[int], Declared | None]:
