@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import sys
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,7 @@ def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> W
     torch = _torch()
     if not path.exists():
         raise ValueError(f"{path}: no such file")
+    _check_stored(path)
     try:
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -114,9 +116,33 @@ def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> W
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds a {type(state).__name__}, not a state dict")
     try:
+        _check_sizes(state, path.stat().st_size)
         return from_torch(state, feedback_steps, scale)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_stored(path: Path) -> None:
+    """Raise ValueError if a file would grow as it is read: PyTorch stores without compression."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            grown = [e.filename for e in archive.infolist() if e.compress_type or e.flag_bits & 1]
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+        return  # PyTorch has its own words for it
+    if grown:
+        raise ValueError(f"{path}: {grown[0]} is compressed, which PyTorch does not do: refused")
+
+
+def _check_sizes(state: Any, size: int) -> None:
+    """Raise ValueError if a tensor is larger than the whole file, as one of strides 0 may be."""
+    if isinstance(state.get("model_state_dict"), dict):
+        state = state["model_state_dict"]
+    for name, value in state.items():
+        dense = hasattr(value, "numel") and not value.is_sparse
+        if dense and value.numel() * value.element_size() > size:
+            raise ValueError(f"tensor {name} has more values than the file")
 
 
 def _unofficial(weights: Weights) -> dict[str, Any]:
@@ -156,8 +182,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `python -m convert`."""
     try:
         sys.exit(tyro.cli(Convert, args=argv, prog="python -m convert").run())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"convert: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, MemoryError, RecursionError) as error:
+        text = " ".join(str(error).split()) or "memory ran out"
+        print(f"convert: {text}", file=sys.stderr)
         sys.exit(2)
 
 

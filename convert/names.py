@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from isrrescnet_jax.config import ModelConfig
-from isrrescnet_jax.weights import Weights, expected_shapes, flatten, unflatten
+from isrrescnet_jax.weights import (
+    LOGARITHMS,
+    Weights,
+    expected_shapes,
+    flatten,
+    kernel_problem,
+    unflatten,
+)
 
 # New-style weight norm (torch.nn.utils.parametrizations) -> the old style of the official files.
 _NEW_STYLE = {
@@ -87,7 +94,7 @@ def _official(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise ValueError(f"tensor {official} is there twice, the second time as {name}")
         try:
             tensors[official] = _numpy(value)
-        except TypeError:  # of a type that NumPy lacks, or sparse
+        except (TypeError, RuntimeError):  # of a type that NumPy lacks, sparse, or without values
             raise ValueError(f"tensor {name} is {value.dtype}, not dense float32") from None
     return tensors
 
@@ -115,9 +122,9 @@ def _infer(tensors: dict[str, np.ndarray], feedback_steps: int, scale: int | Non
     channels = tensors["model.conv.weight_v"].shape[1]
     if channels not in (1, 3):
         raise ValueError(f"tensor model.conv.weight_v is for {channels} channels, not 1 or 3")
-    return ModelConfig(
-        channels, features, max(numbers) + 1, feedback_steps, len(tensors["alpha"]), scale
-    )
+    # Of numbers with a gap, no more than shows the first that is missing.
+    depth = min(max(numbers), len(numbers)) + 1
+    return ModelConfig(channels, features, depth, feedback_steps, len(tensors["alpha"]), scale)
 
 
 def _physics(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,9 +159,10 @@ def from_torch(
         What `isrrescnet_jax.load_weights` returns; the values are those of the checkpoint.
 
     Raises:
-        ValueError: a tensor is missing, unknown, of another shape or type, or not finite, or the
-            two copies of a block differ; in one line, with the name of the tensor. Also where
-            "physics" or "step" is of another kind.
+        ValueError: a tensor is missing, unknown, of another shape or type, not finite, or a
+            direction without length or with one that overflows, or the two copies of a block
+            differ; in one line, with the name of the tensor. Also where "physics" or "step" is of
+            another kind.
     """
     tensors = _official(state_dict)
     config = _infer(tensors, feedback_steps, scale)
@@ -172,6 +180,8 @@ def from_torch(
             raise ValueError(f"tensor {official} is {found}, not float32 of shape {expected}")
         if not np.isfinite(array).all():
             raise ValueError(f"tensor {official} has values that are not finite")
+        if ours in LOGARITHMS and array.max() >= LOGARITHMS[ours]:
+            raise ValueError(f"tensor {official} is a logarithm of values that overflow")
         array = _to_ours(ours, array)
         # Bytes and not values: -0 and 0 are equal, but not the same.
         if ours in flat and flat[ours].tobytes() != array.tobytes():
@@ -180,6 +190,11 @@ def from_torch(
         flat[ours] = np.ascontiguousarray(array)
     if tensors:
         raise ValueError(f"tensor {next(iter(tensors))} is unknown")
+    for official, ours in _pairs(config.depth):
+        if ours.endswith(".v"):
+            g = flat[ours.removesuffix("v") + "g"]
+            if problem := kernel_problem(flat[ours], g, ours == "network.decoder.v"):
+                raise ValueError(f"tensor {official} {problem}")
     return Weights(unflatten(flat), config)
 
 

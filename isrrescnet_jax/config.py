@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+import numbers
 from typing import Literal
 
 SCALES = (2, 3, 4)
 PHYSICS = ("reference", "exact")
+MOST_STEPS = 100  # feedback steps in an iteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,8 @@ class ModelConfig:
             network knows it only by the radius of the projection.
 
     Raises:
-        ValueError: a count below 1, a step that is not positive, or a value of no name.
+        ValueError: a count below 1, more than 100 feedback steps, a step that is not positive, or
+            a value of no name or of another type.
     """
 
     channels: int = 3
@@ -52,11 +55,18 @@ class ModelConfig:
     noise_input: bool = False
 
     def __post_init__(self):
+        for name in ("channels", "features", "depth", "feedback_steps", "iterations", "scale"):
+            value = getattr(self, name)
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if not (whole or (name == "scale" and value is None)):
+                raise ValueError(f"{name} must be a whole number, not {value!r}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, not {self.channels}")
         for name in ("features", "depth", "feedback_steps", "iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.feedback_steps > MOST_STEPS:  # each is compiled
+            raise ValueError(f"feedback_steps must be at most {MOST_STEPS}")
         if self.scale is not None and self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES} or None, not {self.scale}")
         if self.physics not in PHYSICS:

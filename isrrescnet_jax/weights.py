@@ -21,6 +21,8 @@ from .files import atomic_path
 from .representation import count, thousands
 
 FORMAT = "isrrescnet-jax 1"
+# Tensors that are logarithms, and beyond which value their exponential overflows.
+LOGARITHMS = dict.fromkeys(("alpha", "w"), float(np.log(np.finfo(np.float32).max)))
 
 
 @jax.tree_util.register_dataclass
@@ -113,19 +115,49 @@ def with_noise_input(weights: Weights) -> Weights:
     return Weights(weights.params | {"network": network}, config)
 
 
+def kernel_problem(v: np.ndarray, g: np.ndarray, decoder: bool) -> str | None:
+    """What is wrong with a direction v (finite) for which g v / |v| has no value; None if nothing.
+
+    Args:
+        decoder: the lengths g are those of its input channels (see `prior.parameters.norm`).
+    """
+    with np.errstate(all="ignore"):
+        length = np.sqrt(np.sum(np.square(v), (0, 1, 3) if decoder else (0, 1, 2)))
+        if not length.all():
+            return f"has no direction in channel {int(np.argmin(length))}: its length |v| is 0"
+        kernel = v * ((g / length)[:, None] if decoder else g / length)
+        if not (np.isfinite(length).all() and np.isfinite(kernel).all()):
+            return "overflows as its length g is given to it: g v / |v| is not finite"
+    return None
+
+
 def check_params(params: dict[str, Any], config: ModelConfig) -> None:
-    """Raise ValueError, naming the first culprit, unless `params` fit `config` and are finite."""
-    found, expected = flatten(params), expected_shapes(config)
+    """Raise ValueError, naming the first culprit, unless `params` fit `config` and can be used.
+
+    That is: float32 of the right shapes, finite, and so are the kernels and logarithms' inverses.
+    """
+    found = flatten(params)
+    if config.depth > len(found):  # which could be so large that a list of names never ends
+        raise ValueError(f"depth is {config.depth}, but there are only {len(found)} tensors")
+    expected = expected_shapes(config)
     for name in expected:
         if name not in found:
             raise ValueError(f"tensor {name} is missing")
         if tuple(found[name].shape) != expected[name]:
             raise ValueError(f"tensor {name} is {tuple(found[name].shape)}, not {expected[name]}")
+        if found[name].dtype != np.float32:
+            raise ValueError(f"tensor {name} is {found[name].dtype}, not float32")
         if not np.isfinite(found[name]).all():
             raise ValueError(f"tensor {name} has values that are not finite")
+        if name in LOGARITHMS and found[name].max() >= LOGARITHMS[name]:
+            raise ValueError(f"tensor {name} is a logarithm of values that overflow")
     for name in found:
         if name not in expected:
             raise ValueError(f"tensor {name} is unknown")
+        if name.endswith(".v"):
+            g = found[name.removesuffix("v") + "g"]
+            if problem := kernel_problem(found[name], g, name == "network.decoder.v"):
+                raise ValueError(f"tensor {name} {problem}")
 
 
 def shipped_weights() -> dict[str, Path]:
@@ -183,18 +215,43 @@ def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[st
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+        _header(path)
+    except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a readable safetensors file: {reason}") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not an ISRResCNet weights file (metadata lacks {FORMAT!r})")
     try:
-        config = ModelConfig(**json.loads(metadata["config"]))
+        config = ModelConfig(**json.loads(metadata["config"], object_pairs_hook=_once))
         check_params(flat, config)  # before it is a tree: names may contradict each other
         params = unflatten(flat)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: its metadata lacks {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     extra = {k: v for k, v in metadata.items() if k not in ("format", "config")}
     return Weights(params, config), extra
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Of a safetensors file, in which no name may be there twice: readers differ in which counts.
+
+    Raises:
+        ValueError: one is.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length), object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
 
 
 def save_weights(

@@ -12,7 +12,7 @@ from convert.__main__ import main  # noqa: E402
 
 STEPS = {"depth2_k5": 4, "depth5_k10": 4, "gray_depth3_k4_steps2": 2}
 # The values that a careless copy changes, among ordinary ones.
-AWKWARD = torch.tensor([-0.0, 0.0, 1e-45, -1e-39, 3.4e38, 1 / 3])
+AWKWARD = torch.tensor([-0.0, 0.0, 1e-45, -1e-39, 1e18, 1 / 3])
 
 
 def run(*arguments):
@@ -91,6 +91,8 @@ def random_state(norm=old_norm, seed=0, **shape):
             flat = torch.randn(parameter.numel(), generator=generator)
             flat[:: len(AWKWARD) + 1] = AWKWARD[seed % len(AWKWARD)]
             parameter.copy_(flat.view_as(parameter))
+        for parameter in (model.alpha, model.w):  # logarithms
+            parameter.clamp_(max=80)
     return model.state_dict()
 
 

@@ -68,6 +68,32 @@ def damaged(flat, metadata, how):
             flat["alpha.more"] = np.zeros(3, "f4")
         case "not \\(":
             flat[name] = flat[name][:-1].copy()
+        case "float64, not float32":
+            flat[name] = flat[name].astype("f8")
+        case "has no direction in channel 3":
+            flat[name][..., 3] = 0
+        case "decoder.v has no direction in channel 5":
+            flat["network.decoder.v"][:, :, 5] = -0.0
+        case "v has no direction in channel 2":  # too small to have a square
+            flat[name][..., 2] = 1e-30
+        case "overflows as its length":
+            flat[name][..., 1] *= 1e-18
+            flat["network.encoder.g"][1] = 1e30
+        case "v overflows":  # |v|^2 does
+            flat[name][..., 0] = 1e25
+        case "alpha is a logarithm of values that overflow":
+            flat["alpha"][1] = 90
+        case "but there are only":
+            metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"depth": 10**9})
+        case "feedback_steps must be at most 100":
+            config = json.loads(metadata["config"]) | {"feedback_steps": 10**9}
+            metadata["config"] = json.dumps(config)
+        case "scale is there twice":
+            metadata["config"] = metadata["config"][:-1] + ', "scale": 3}'
+        case "metadata lacks 'config'":
+            del metadata["config"]
+        case "maximum recursion":
+            metadata["config"] = "[" * 10**5
         case "not finite":
             flat[name][0, 0, 0, 0] = np.nan
         case "not an ISRResCNet":
@@ -87,6 +113,18 @@ def damaged(flat, metadata, how):
         "not finite",
         "not an ISRResCNet",
         "channels must be",
+        "float64, not float32",
+        "has no direction in channel 3",
+        "decoder.v has no direction in channel 5",
+        "v has no direction in channel 2",
+        "overflows as its length",
+        "v overflows",
+        "alpha is a logarithm of values that overflow",
+        "but there are only",
+        "feedback_steps must be at most 100",
+        "scale is there twice",
+        "metadata lacks 'config'",
+        "maximum recursion",
     ],
 )
 def test_bad_files_are_named_in_one_line(tmp_path, small, how):
@@ -98,6 +136,40 @@ def test_bad_files_are_named_in_one_line(tmp_path, small, how):
     with pytest.raises(ValueError, match=how) as error:
         isr.load_weights(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_tensor_that_is_there_twice(tmp_path, small):
+    path = tmp_path / "w.safetensors"
+    isr.save_weights(small, path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].decode()
+    start = header.index('"alpha":')
+    again = header[start : header.index("}", start) + 1]
+    header = header.rstrip()[:-1] + f",{again}}}"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + data[8 + length :])
+    with pytest.raises(ValueError, match="alpha is there twice"):
+        isr.load_weights(path)
+
+
+def test_negative_lengths_are_kept_to_the_bit(tmp_path, small):
+    flip = {"encoder", "decoder"}
+    network = {
+        name: layer | {"g": -np.asarray(layer["g"])} if name in flip else layer
+        for name, layer in small.params["network"].items()
+    }
+    weights = isr.Weights(small.params | {"network": network}, small.config)
+    isr.save_weights(weights, tmp_path / "w.safetensors")
+    loaded = isr.load_weights(tmp_path / "w.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, weights.params)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("value", [8.0, True, "8", None, [8]])
+def test_a_shape_is_of_whole_numbers(value):
+    with pytest.raises(ValueError, match="features must be a whole number, not"):
+        isr.ModelConfig(features=value)
+    assert isr.ModelConfig(features=np.int64(8)).features == 8
 
 
 def test_physics_and_step_are_kept_and_old_files_mean_the_reference(tmp_path, small):

@@ -25,12 +25,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show
+            for library in ("PIL", "tifffile"):  # of damage that is an error or does not matter
+                warnings.filterwarnings("ignore", module=rf"{library}\b")
             if argv == ["--version"]:
                 print(__version__)
                 sys.exit(0)
             sys.exit(_command(argv).run())
     except (ValueError, OSError) as error:
         print(f"isrrescnet: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        print("isrrescnet: memory ran out: cut pictures into parts, or give more", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         extra = "figures" if error.name == "matplotlib" else "train"

@@ -1,6 +1,7 @@
 """Many pictures with one command: which ones, and how far it is."""
 
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -155,6 +156,8 @@ def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
                 failures.append(one_line(error, source))
                 record |= {"status": "failed", "error": failures[-1]}
                 bar.set_postfix_str(f"{len(failures)} failed")
+                future = None
+                gc.collect()  # all that was read hangs on the error, in a circle
             else:
                 record |= {"seconds": round(seconds, 3), **done.details}
                 if done.note:

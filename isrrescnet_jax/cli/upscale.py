@@ -66,7 +66,10 @@ class Upscale(Model, Files):
             source, target = job
             if self.skip_existing and target.exists():
                 return None  # by another process, since this one began
-            return prepared(open_film(source), self._named(target), scale)
+            film = open_film(source)
+            if film.size is not None:
+                images.check_room(film.size, scale, upscalers[0].max_memory)
+            return prepared(film, self._named(target), scale)
 
         def compute(
             upscaler: "isrrescnet_jax.upscaler.Upscaler", task: Task | None
@@ -82,7 +85,8 @@ class Upscale(Model, Files):
                 metadata = dataclasses.replace(metadata, software=software or metadata.software)
                 result = upscale_picture(upscaler, picture)
                 result = dataclasses.replace(result, metadata=metadata)
-                pictures.append(rounded(result) if task.film.kind == "animation" else result)
+                eight = result.bits == 8 or task.film.kind == "animation"
+                pictures.append(rounded(result) if eight else result)
             return dataclasses.replace(
                 task, film=dataclasses.replace(task.film, pictures=pictures)
             ), trace

@@ -8,6 +8,7 @@ taken so far is all the state there is, whatever the number of processes.
 
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -87,10 +88,12 @@ def train_batches(
 
 
 def _announced(pairs: Pairs, process_index: int) -> Pairs:
-    """Warn of the images that were left out, in one of the processes."""
+    """Warn of the images that were left out and of the odd ones, in one of the processes."""
     if process_index == 0:
         for line in pairs.left_out:
             _log.warning("left out: %s", line)
+        for line in itertools.chain(*pairs.remarks.values()):
+            _log.warning("%s", line)
     return pairs
 
 
@@ -100,6 +103,9 @@ class Streams:
     There is one stream of `train_batches` for each pair (scale, patch), begun when it is first
     asked for; patch sizes share the decoded images of their scale, and the scales share
     `config.memory`. That of the scale and patch in `config` is the stream of `config` itself.
+
+    Attributes:
+        counts: of the images, as `Pairs` has them.
     """
 
     def __init__(
@@ -130,7 +136,7 @@ class Streams:
         for scale in scales:
             wanted = dataclasses.replace(config, scale=scale, patch=largest, memory=memory)
             self._pairs[scale] = source(wanted)
-        _announced(self._pairs[scales[0]], process_index)
+        self.counts = _announced(self._pairs[scales[0]], process_index).counts
         self._stream(scales[0], largest)  # whose length is checked
 
     def _stream(self, scale: int, patch: int) -> "grain.DatasetIterator":

@@ -45,9 +45,9 @@ def find_images(folder: str) -> list[Path]:
     if not os.path.isdir(folder):
         raise ValueError(f"{folder}: no such folder")
     names = sorted(glob.glob("**/*", root_dir=folder, recursive=True))
-    found = [Path(folder, name) for name in names if Path(name).suffix.lower() in images.FORMATS]
+    found = [Path(folder, name) for name in names if Path(name).suffix.lower() in images.READABLE]
     if not found:
-        raise ValueError(f"{folder}: no images ({', '.join(images.FORMATS)}) in this folder")
+        raise ValueError(f"{folder}: no images ({', '.join(images.READABLE)}) in this folder")
     return found
 
 

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from .config import DataConfig
+from .looks import Look, look, remarks
 
 Image8 = UInt8[np.ndarray, "_ _ 3"]
 Pair = dict[str, Image8]  # "lr" (h, w, 3) and "hr" (s h, s w, 3)
@@ -22,6 +23,7 @@ class Pairs:
     Attributes:
         names: of the images, for messages.
         left_out: what is wrong with the images that are not among them, one line each.
+        remarks: what is odd about those that are, one line each, by kind (see `looks.remarks`).
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Pairs:
         """
         self.names = names
         self.left_out = list(left_out)
+        self.remarks: dict[str, list[str]] = {}
         self._load = load
         self._keys = list(range(len(names)))  # what `load` calls those that are not left out
         self._room = room
@@ -70,23 +73,29 @@ class Pairs:
         """Whether all images are decoded and in memory."""
         return len(self._kept) >= len(self)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are, were left out, and are odd in some way."""
+        odd = {f"images_{kind}": len(lines) for kind, lines in self.remarks.items() if lines}
+        return {"images": len(self), "images_left_out": len(self.left_out)} | odd
+
     def leave_out_bad(self) -> None:
         """Read everything once and leave out what cannot be used, with the reason in `left_out`."""
 
-        def problem(index: int) -> str | None:
+        def problem(index: int) -> str | Look:
             try:
-                self[index]
+                return look(self[index])
             except (FileNotFoundError, ValueError) as error:  # the former from a dangling link
                 return str(error)
-            return None
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             lines = pool.map(problem, range(len(self)))
             bar = tqdm(lines, "checking images", len(self), leave=False, disable=None, delay=2)
-            problems = list(bar)
-        self.left_out += [line for line in problems if line]
-        good = [i for i, line in enumerate(problems) if not line]
-        self.names, self._keys = [self.names[i] for i in good], [self._keys[i] for i in good]
+            found = list(bar)
+        self.left_out += [line for line in found if isinstance(line, str)]
+        looks = {i: seen for i, seen in enumerate(found) if isinstance(seen, Look)}
+        self.names, self._keys = [self.names[i] for i in looks], [self._keys[i] for i in looks]
+        self.remarks = remarks(self.names, list(looks.values()))
 
 
 def _size(pair: Pair) -> int:

@@ -11,6 +11,7 @@ from .codecs import (
     write,
     writing,
 )
+from .declared import Declared, check_room
 from .frames import Film, encode_film, film_of, holds, open_film
 from .metadata import Metadata
 from .paths import STANDARD, checked_plan, find, plan_outputs, search
@@ -20,10 +21,12 @@ __all__ = [
     "FORMATS",
     "READABLE",
     "STANDARD",
+    "Declared",
     "Film",
     "Metadata",
     "Picture",
     "as_rgb",
+    "check_room",
     "check_writable",
     "checked_plan",
     "encode_film",

@@ -13,11 +13,14 @@ from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..files import atomic_path
+from ..sizes import host_memory, said
+from .declared import check_room, declared
 from .encoders import encode
 from .measured import read_tiff_page
 from .metadata import Metadata, read_metadata
 from .picture import Picture, as_rgb, to_uint8
 from .pixels import read_pixels
+from .quiet import quiet
 
 # File name suffix -> Pillow's name of the format.
 FORMATS = {
@@ -64,7 +67,8 @@ def read(path: str | os.PathLike) -> Picture:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a folder, an empty, damaged or foreign file, one that changes meanwhile, or
-            pixels that are not supported. The message is one line that starts with the path.
+            pixels that are not supported, or more of them than memory has room for, which is seen
+            before they are decoded. The message is one line that starts with the path.
     """
     data = load(path)
     with named(path):
@@ -85,7 +89,8 @@ def load(path: str | os.PathLike) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a folder, an empty file, or one that something else writes to.
+        ValueError: a folder, a device, an empty file, one that is larger than memory, or one that
+            something else writes to.
     """
     path = Path(path)
     if not path.exists():
@@ -94,6 +99,11 @@ def load(path: str | os.PathLike) -> bytes:
         raise ValueError(f"{path}: a folder, not an image")
     with named(path), open(path, "rb") as file:
         before = os.fstat(file.fileno())
+        if stat.S_ISCHR(before.st_mode) or stat.S_ISBLK(before.st_mode):
+            raise ValueError("a device, not an image")
+        room = host_memory()
+        if room is not None and before.st_size > room:
+            raise ValueError(f"{said(before.st_size)}, but {said(room)} of memory are free")
         data = file.read()
         after = os.fstat(file.fileno())
         moments = {(s.st_size, s.st_mtime_ns) for s in (before, after)}
@@ -116,13 +126,21 @@ def named(name: str | os.PathLike) -> Iterator[None]:
     except Image.DecompressionBombError:
         reason = "too many pixels; raise PIL.Image.MAX_IMAGE_PIXELS if they are meant"
         raise ValueError(f"{name}: {reason}") from None
+    except MemoryError:
+        raise ValueError(f"{name}: memory ran out: cut it into parts, or give more") from None
     except Exception as error:  # Decoders fail on damaged files in every way there is.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
-        raise ValueError(f"{name}: {reason}") from None
+        ours = isinstance(error, ValueError) or getattr(error, "errno", None)
+        raise ValueError(f"{name}: {'' if ours else 'damaged: '}{reason}") from None
 
 
 def decode(data: bytes, index: int = 0) -> Picture:
     """A picture of a file; `index` counts the pages of a TIFF file."""
+    with quiet() if data[:4] in TIFF else contextlib.nullcontext():
+        return _decode(data, index)
+
+
+def _decode(data: bytes, index: int) -> Picture:
     try:
         image = Image.open(io.BytesIO(data), formats=PILLOWS)
     except UnidentifiedImageError:
@@ -135,6 +153,7 @@ def decode(data: bytes, index: int = 0) -> Picture:
                 image.seek(index)
             except SyntaxError:  # how Pillow says that it does not know the pixels of a page
                 return assembled(read_tiff_page(data, index), Metadata(), None, 1)
+        check_room(declared(image))
         # After conversion to sRGB the profile no longer holds.
         converted = image.mode in ("CMYK", "LAB")
         icc = None if converted else image.info.get("icc_profile") or None

@@ -33,13 +33,24 @@ def pixels_of(picture: Picture, format: str) -> Shaped[np.ndarray, "h w c"]:
     if picture.alpha is not None and format not in ("JPEG", "BMP"):
         values = np.concatenate([values, picture.alpha[..., None]], -1)
     if picture.bits == 16 and format in ("PNG", "TIFF"):
-        return np.clip(np.rint(values * 257), 0, 65535).astype(np.uint16)
+        values = np.multiply(values, 257, dtype=np.float32)
+        return np.clip(np.rint(values, out=values), 0, 65535, out=values).astype(np.uint16)
     return to_uint8(values)
 
 
 def as_image(pixels: Shaped[np.ndarray, "h w c"]) -> Image.Image:
     """8-bit pixels for Pillow."""
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def save(image: Image.Image, file: OpenFile, format: str, **options: Any) -> None:
+    """`image.save`, by way of memory.
+
+    Pillow writes JPEG and BMP past Python, and does not notice that a disk took a part only.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    file.write(buffer.getbuffer())
 
 
 def encode(picture: Picture, format: str, file: OpenFile) -> None:
@@ -50,7 +61,7 @@ def encode(picture: Picture, format: str, file: OpenFile) -> None:
     elif pixels.dtype == np.uint16:
         _write_png_16(file, pixels, picture.icc, picture.metadata)
     else:
-        as_image(pixels).save(file, format, **save_options(picture, format))
+        save(as_image(pixels), file, format, **save_options(picture, format))
 
 
 def save_options(picture: Picture, format: str) -> dict[str, Any]:

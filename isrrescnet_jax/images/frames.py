@@ -5,14 +5,15 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
 from PIL import Image
 
 from .codecs import PILLOWS, TIFF, assembled, decode, load, named
-from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save_options
+from .declared import Declared, check_room, declared
+from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save, save_options
 from .metadata import read_metadata
 from .picture import Picture
 
@@ -33,6 +34,7 @@ class Film:
         durations: milliseconds that each is shown, of an animation.
         loop: how often an animation plays, 0 for ever.
         apart: whether the first picture of a PNG is shown only where there is no animation.
+        size: of the pictures, as the file's header has it, if it was read from a file.
     """
 
     pictures: Iterator[Picture] | Sequence[Picture]
@@ -41,6 +43,7 @@ class Film:
     durations: tuple[float, ...] = ()
     loop: int = 1
     apart: bool = False
+    size: Declared | None = None
 
 
 def open_film(path: str | os.PathLike) -> Film:
@@ -55,20 +58,23 @@ def film_of(data: bytes, name: str | os.PathLike) -> Film:
         ValueError: as `codecs.read`, here or when a picture is asked for.
     """
     if data[:4] in TIFF:
-        pages = _pages(data)
+        pages, size = _pages(data)
         kind = "pages" if len(pages) > 1 else "still"
-        return Film(_read_pages(data, name, pages), len(pages), kind)
+        return Film(_read_pages(data, name, pages), len(pages), kind, size=size)
     with named(name), Image.open(io.BytesIO(data), formats=PILLOWS) as image:
         count = getattr(image, "n_frames", 1)
         if count == 1 or image.format == "MPO":
             kind = "pages" if count > 1 else "still"
-            return Film(_read_pages(data, name, list(range(count))), count, kind)
+            pictures = _read_pages(data, name, list(range(count)))
+            return Film(pictures, count, kind, size=declared(image, count))
         if count * image.width * image.height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Image.DecompressionBombError  # as of one picture
+        size = declared(image, count)
+        check_room(size)
         durations = _durations(image, count)
         apart = bool(image.info.get("default_image"))
         loop = _loop(image)
-    return Film(_read_frames(data, name, count), count, "animation", durations, loop, apart)
+    return Film(_read_frames(data, name, count), count, "animation", durations, loop, apart, size)
 
 
 def holds(format: str, kind: Kind) -> bool:
@@ -99,21 +105,35 @@ def encode_film(film: Film, format: str, file: OpenFile) -> None:
         if format == "PNG":
             options |= {"default_image": film.apart, "disposal": 0, "blend": 0}
             durations = durations[film.apart :]
-        images[0].save(file, format, duration=durations, loop=film.loop, **options)
+        save(images[0], file, format, duration=durations, loop=film.loop, **options)
 
 
-def _pages(data: bytes) -> list[int]:
-    """Those of a TIFF file that are pictures of their own."""
+def _pages(data: bytes) -> tuple[list[int], Declared | None]:
+    """Those of a TIFF file that are pictures of their own, and their size if it can be told."""
     kinds: dict[int, int] = {}
+    sizes: list[tuple[int, int, int, bool]] = []
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             for page in file.pages:
                 if page.offset in kinds:  # a damaged file, whose pages go round in circles
                     break
                 kinds[page.offset] = int(getattr(page, "subfiletype", 0) or 0)
+                sizes.append(_page_size(page))
     except Exception:  # said when the page is read, if that cannot be done, either
-        kinds = {}
-    return [index for index, kind in enumerate(kinds.values()) if not kind & _PREVIEW] or [0]
+        return [0], None
+    pages = [index for index, kind in enumerate(kinds.values()) if not kind & _PREVIEW] or [0]
+    if not sizes:
+        return pages, None
+    areas = {index: sizes[index][0] * sizes[index][1] for index in pages}
+    largest = max(pages, key=areas.__getitem__)
+    return pages, Declared(*sizes[largest], pixels=sum(areas.values()))
+
+
+def _page_size(page: Any) -> tuple[int, int, int, bool]:
+    """Width, height, values of a pixel, and whether they have more than 8 bits."""
+    values = 4 if page.photometric == tifffile.PHOTOMETRIC.PALETTE else page.samplesperpixel
+    deep = not isinstance(page.bitspersample, int) or page.bitspersample > 8
+    return int(page.imagewidth), int(page.imagelength), int(values), deep
 
 
 def _read_pages(data: bytes, name: str | os.PathLike, pages: list[int]) -> Iterator[Picture]:

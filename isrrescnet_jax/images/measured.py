@@ -11,12 +11,15 @@ import tifffile
 from jaxtyping import Float, Shaped
 from PIL import Image
 
+from .declared import Declared, check_room
+
 # What they say of damaged files comes as an error, too; without a handler it would be printed.
 for _library in ("tifffile", "PIL"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _WHITES = (255.0, 65535.0)
 _SLACK = 1.0625  # Resampling overshoots a little.
+_DECODING = 40  # bytes at the peak for a value, which may have 64 bits
 
 
 def in_grey_levels(values: Shaped[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -62,6 +65,8 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
             *("float16", "float32", "float64"),
             *("int32", "uint32"),
         ):
+            if page.dtype is None or page.dtype.name in ("bool", "uint8", "uint16"):
+                raise ValueError("damaged, or of a layout that is not supported: save it as PNG")
             raise ValueError(f"pixels of type {page.dtype} are not supported: save 8 or 16 bits")
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or page.imagedepth > 1:
             raise ValueError(
@@ -69,6 +74,8 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
             )
         if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Image.DecompressionBombError
+        values = page.samplesperpixel
+        check_room(Declared(page.imagewidth, page.imagelength, values, True, decoding=_DECODING))
         colors = 3 if kind == "RGB" else 1
         pixels = page.asarray().reshape(*page.shape)
         white_is_zero = kind == "MINISWHITE"

@@ -9,6 +9,8 @@ from jaxtyping import Float, Num, UInt8
 from ..representation import in_one_line
 from .metadata import Metadata
 
+_AT_ONCE = 2**20  # values
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
@@ -35,7 +37,15 @@ class Picture:
 def to_uint8(x: Num[Any, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Round half to even and saturate: clip(rint(x), 0, 255); uint8 stays what it is."""
     x = np.asarray(x)
-    return x if x.dtype == np.uint8 else np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    if x.dtype == np.uint8:
+        return x
+    values = np.atleast_1d(x)
+    rounded = np.empty(values.shape, np.uint8)
+    step = 1 + _AT_ONCE * len(values) // max(1, values.size)  # rows: less memory beside
+    for first in range(0, len(values), step):
+        rows = slice(first, first + step)
+        rounded[rows] = np.clip(np.rint(values[rows]), 0, 255)
+    return rounded.reshape(x.shape)
 
 
 def as_rgb(image: Num[Any, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,6 +1,5 @@
 """How much memory there is, and what fits into it."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..config import ModelConfig
+from ..sizes import host_memory
 
 Choice = TypeVar("Choice")
 
@@ -34,16 +34,7 @@ def free_memory(device: jax.Device) -> int | None:  # pyright: ignore[reportInva
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
+    return host_memory()
 
 
 def first_that_fits(needs: Mapping[Choice, int], memory: int | None) -> Choice:

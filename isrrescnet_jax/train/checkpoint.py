@@ -187,7 +187,8 @@ class Checkpoints:
         """
         step = self.latest()
         assert step is not None
-        changed, allowed = self._changes(step, like)
+        with self._readable(step):
+            changed, allowed = self._changes(step, like)
         if changed:
             raise ValueError(
                 f"{self.folder.parent} holds a run of another configuration: {'; '.join(changed)}. "
@@ -197,8 +198,9 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(arrays), data=ocp.args.JsonRestore()
         )
-        saved = self._manager.restore(step, args=args)
-        return TrainState(**saved["state"]), saved["data"], allowed
+        with self._readable(step):
+            saved = self._manager.restore(step, args=args)
+            return TrainState(**saved["state"]), saved["data"], allowed
 
     def _read(self, step: int, name: str) -> dict[str, Any]:
         args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
@@ -225,6 +227,18 @@ class Checkpoints:
         if text["sha256"] != digest(self.recipe):
             refused.append("the recipe file has another text, and values beyond its config")
         return refused + structure_difference(text["structure"], new), allowed
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        """Whatever a damaged checkpoint raises, as a ValueError that says which one it is."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            folder = self.folder / str(step)
+            raise ValueError(
+                f"{folder} cannot be read: {reason[:300]}; remove it to go on from the one before"
+            ) from error
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

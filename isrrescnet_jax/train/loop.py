@@ -132,6 +132,7 @@ def train(
                 config.steps,
                 config.data.batch,
                 None if known is None else known * jax.device_count(),
+                batches.counts,
             ) as report,
             Profile(workdir / "profile", first + 3, profile) as traced,
             parallel.stop_signals() as asked,

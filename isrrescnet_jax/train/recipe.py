@@ -127,8 +127,9 @@ def run_recipe(argv: list[str]) -> int:
         ValueError, OSError: as `loop.train`.
     """
     run, recipe = parse(argv)
-    # Orbax logs the tracebacks of its threads; what is raised says it in one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax logs the tracebacks of its threads, tifffile all damage; what is raised says it.
+    for library in ("absl", "tifffile"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     from etils import epath
 
     from . import lock, parallel

@@ -46,7 +46,7 @@ class _Board:
         self._writer.write_event(self._event(wall_time=time.time(), **fields))
         self._writer.flush()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
@@ -56,6 +56,21 @@ class _Board:
         from tensorboardX.summary import image as summary
 
         self._write(step=step, summary=summary(name, image, dataformats="HWC"))
+
+
+def _read(path: epath.Path) -> list[dict[str, Any]]:
+    """The lines of an earlier run.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        if all(isinstance(line["step"], int) for line in lines):
+            return lines
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        pass
+    raise ValueError(f"{path} is damaged: move it away to go on without the figures so far")
 
 
 class Report:
@@ -69,7 +84,13 @@ class Report:
     """
 
     def __init__(
-        self, workdir: epath.Path, first: int, steps: int, batch: int, peak: float | None = None
+        self,
+        workdir: epath.Path,
+        first: int,
+        steps: int,
+        batch: int,
+        peak: float | None = None,
+        counts: Mapping[str, int] | None = None,
     ):
         """What is reported of.
 
@@ -78,9 +99,11 @@ class Report:
             steps: of the whole run.
             batch: images in each.
             peak: FLOP per second of all devices, if they are known.
+            counts: of the training images, used, left out and odd, for every line.
         """
         self._workdir, self._lines = workdir, workdir / "metrics.jsonl"
         self._steps, self._batch, self._peak = steps, batch, peak
+        self._counts = dict(counts or {})
         self._pixels = self._flops = self._waited = 0.0
         self._chief = jax.process_index() == 0
         self._window: list[dict[str, float]] = []
@@ -89,8 +112,7 @@ class Report:
         if not self._chief:
             return
         if self._lines.exists():
-            lines = map(json.loads, self._lines.read_text().splitlines())
-            self.history = [line for line in lines if line["step"] <= first]
+            self.history = [line for line in _read(self._lines) if line["step"] <= first]
         with explained(workdir):
             self._board = _Board(workdir / "tensorboard", first)
         self._bar = tqdm(total=steps, initial=first, unit="step", disable=None, smoothing=0.05)
@@ -135,13 +157,13 @@ class Report:
             means["model_flop_utilisation"] = self._flops / seconds / self._peak
         self._window = []
         self.restart_clock()
-        self.scalars(step, means)
+        self.scalars(step, means | self._counts)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write these numbers."""
         if not self._chief:
             return
-        self.history.append({"step": step} | values)
+        self.history.append({"step": step, **values})
         if self._bar.disable:  # no terminal: lines for the log file of the job
             text = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
             print(f"step {step}/{self._steps}  {text}", flush=True)

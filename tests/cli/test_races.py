@@ -15,9 +15,9 @@ from PIL import Image
 from isrrescnet_jax.images import codecs
 
 
-@pytest.mark.slow
-def test_eight_processes_share_a_folder(here, weights):
-    for i in range(6):
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_share_a_folder(here, weights, count):
+    for i in range(3 * count // 2):
         Image.fromarray(photo(20, 24, seed=i)[0]).save(f"photos/{i}.png")
     command = [sys.executable, "-m", "isrrescnet_jax.cli", "upscale", "photos", "-w", weights]
     assert run(*command[3:], "-o", "alone") == 0
@@ -38,7 +38,7 @@ def test_eight_processes_share_a_folder(here, weights):
         subprocess.Popen(
             [*command, *options, f"{i}.json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
-        for i in range(8)
+        for i in range(count)
     ]
     for process in processes:
         error = process.communicate()[1]

@@ -93,6 +93,18 @@ DAMAGE = {
     "sparse": (edited(NAME, torch.Tensor.to_sparse), NAME),
     "NaN": (edited("w", with_value(torch.nan, 0)), "tensor w has values that are not finite"),
     "infinity": (edited(NAME, with_value(torch.inf)), f"{NAME} has values that are not finite"),
+    "no direction": (
+        edited(NAME.replace("_g", "_v"), with_value(0.0, 2)),
+        "model.conv_out.weight_v has no direction in channel 2",
+    ),
+    "overflow": (edited("model.conv.weight_v", with_value(1e30)), "weight_v overflows"),
+    "large logarithm": (edited("w", with_value(89.0, 0)), "w is a logarithm of values that"),
+    "large view": (lambda state: state | {"w": torch.ones(1).expand(2**40)}, "more values than"),
+    "no values": (edited(NAME, lambda t: t.to("meta")), "conv_out.weight_g"),
+    "a block far away": (
+        lambda state: {k.replace("s.1.", "s.999999999999."): v for k, v in state.items()},
+        "tensor model.resblocks.1.conv1.bias is missing",
+    ),
     "copies differ": (edited(SECOND, with_value(7.0)), f"{FIRST} and {SECOND} differ"),
     "copies of another shape": (edited(SECOND, lambda t: t[:, :2]), f"tensor {SECOND} is"),
     "minus zero": (minus_zero, f"{FIRST} and {SECOND} differ"),
@@ -182,6 +194,31 @@ def test_code_in_a_file_does_not_run(tmp_path, capsys, how):
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False) if how == "code" else pickle.loads(path.read_bytes())
     assert (tmp_path / "ran").exists(), "the test's own payload does nothing"
+
+
+def test_compressed_files_are_refused_before_they_grow(tmp_path, capsys):
+    import zipfile
+
+    torch.save({"alpha": torch.zeros(10**6)}, tmp_path / "whole.pth")
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(tmp_path / "whole.pth") as old, zipfile.ZipFile(path, "w", 8) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    (tmp_path / "whole.pth").unlink()
+    assert path.stat().st_size < 10**5
+    assert "is compressed" in refused(capsys, tmp_path, path, tmp_path / "w.safetensors")
+
+
+def test_negative_lengths_convert_to_the_bit(tmp_path):
+    state = random_state()
+    state[NAME] = -state[NAME].abs()
+    torch.save(state, tmp_path / "a.pth")
+    assert run(tmp_path / "a.pth", tmp_path / "b.safetensors") == 0
+    assert run(tmp_path / "b.safetensors", tmp_path / "c.pth") == 0
+    again = torch.load(tmp_path / "c.pth", weights_only=True)["model_state_dict"]
+    assert dict(zip(sorted(again), bits(dict(sorted(again.items()))), strict=True)) == dict(
+        zip(sorted(state), bits(dict(sorted(state.items()))), strict=True)
+    )
 
 
 def test_safetensors_that_are_not_ours_are_refused(tmp_path, capsys):

@@ -132,6 +132,7 @@ def test_what_a_run_leaves_behind(uninterrupted, config):
             np.testing.assert_allclose(line["megapixels_per_second"], expected)
             assert 0 <= line["share_waiting_for_data"] <= 1
             assert "model_flop_utilisation" not in line  # of a CPU no peak is known
+            assert (line["images"], line["images_left_out"]) == (5, 0)
     scores = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
     assert list(scores) == [5, 10, 12]
     best = max(scores, key=scores.get)
