@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
 
 Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
@@ -32,6 +31,8 @@ def extended(
     hidden = alpha <= 0
     if not hidden.any() or hidden.all():
         return color
+    from scipy import ndimage  # only for pictures that need it
+
     nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
     rows, columns = np.asarray(nearest)
     return color[rows, columns]
@@ -40,6 +41,8 @@ def extended(
 def _restored_alpha(
     model: Model, alpha: Float[np.ndarray, "h w"], scale: int
 ) -> Float[np.ndarray, "H W"]:
+    from scipy import ndimage
+
     lowest = ndimage.minimum_filter(alpha, 2 * _NEAR + 1, mode="nearest")
     flat = lowest == ndimage.maximum_filter(alpha, 2 * _NEAR + 1, mode="nearest")
     kept = alpha.repeat(scale, 0).repeat(scale, 1)

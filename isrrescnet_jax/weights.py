@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -189,7 +188,7 @@ def load_weights(name: str | os.PathLike) -> Weights:
         FileNotFoundError: there is no such file.
     """
     weights = load_weights_and_metadata(name)[0]
-    return Weights(jax.tree.map(jnp.asarray, weights.params), weights.config)
+    return Weights(jax.device_put(weights.params), weights.config)  # jnp.asarray compiles
 
 
 def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[str, str]]:

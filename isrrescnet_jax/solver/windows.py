@@ -26,13 +26,15 @@ Size = tuple[int, int]
 # Heights and widths of windows; images that stand upright are laid on their side for them. Sought
 # for least work on images whose sides are uniform in 64 to 256 pixels (1.5 times that of the images
 # themselves with the official halo, in the four of 116 to 232 rows) and in 256 to 1024 (1.4, in the
-# next four). Those behind are only taken where memory has no say.
+# four of 364 to 852). Squares are for the sizes that people like best and images that fill them.
+# Those behind `LARGEST` are only taken where memory has no say.
 WINDOWS: tuple[Size, ...] = (
-    (68, 68),
-    *((116, 176), (140, 216), (172, 260), (232, 260)),
-    *((364, 560), (472, 712), (560, 984), (852, 1028)),
+    *((64, 68), (68, 68)),
+    *((132, 132), (116, 176), (140, 216), (172, 260), (232, 260), (260, 260)),
+    *((364, 560), (516, 516), (472, 712), (560, 984), (1028, 1028), (852, 1028)),
     *((1028, 1452), (1452, 2052), (2052, 2900), (2900, 4100)),
 )
+FILLED = 0.98  # of a square
 LARGEST: Size = (852, 1028)  # beyond it the halo costs less than a seventh in each direction
 HALO = 44  # the official network's; what others see beyond it makes windows wider
 CUTS = 2  # windows of an image that might as well take a single larger one
@@ -60,7 +62,7 @@ class Plan:
 
 
 def offers(halo: int, tile: int | str | None) -> tuple[tuple[Size, ...], ...]:
-    """Windows to choose from, once for every limit on their size, largest first.
+    """Windows to choose from, the largest last, once for every limit on their size.
 
     Args:
         halo: of the network.
@@ -114,7 +116,9 @@ def plan(
             rows, columns = (starts(n, room, halo) for n, room in zip(sides, rooms, strict=True))
             count = len(rows[0]) * len(columns[0])
             far = any(n > 2 * room for n, room in zip(sides, rooms, strict=True))
-            if window != windows[-1] and (far or count > CUTS):
+            square = rooms[0] == rooms[1]
+            odd = square and (count > 1 or height * width < FILLED * rooms[0] * rooms[1])
+            if window != windows[-1] and (far or odd or count > CUTS):
                 continue
             work = count * window[0] * window[1]
             if best is None or work < best[0]:
@@ -124,7 +128,9 @@ def plan(
     _, turned, window, rows, columns = best
     sides = (width, height) if turned else (height, width)
     rooms = [side - 2 * MARGIN for side in window]
-    canvas = [2 * room for room in rooms]
+    # Of a square, an image fills all.
+    whole = rooms[0] == rooms[1] and window != windows[-1]
+    canvas = rooms if whole else [2 * room for room in rooms]
     while any(n > length for n, length in zip(sides, canvas, strict=True)):
         canvas = [2 * length for length in canvas]
     part = (min(sides[0], rooms[0]), min(sides[1], rooms[1]))
