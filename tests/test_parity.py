@@ -144,7 +144,8 @@ def assert_gradients(ours, theirs, relative, floor=1e-6):
 def test_golden_gradients(case):
     # The golden gradients hold an error of the reference, reproduced here: see reference_gradient.
     weights, golden = load(case)
-    value, gradient = loss_and_gradient(weights, golden, ReferenceAutograd())
+    with optimized():
+        value, gradient = loss_and_gradient(weights, golden, ReferenceAutograd())
     np.testing.assert_allclose(value, golden["loss"], rtol=1e-5)
     names = {k.removeprefix("grad/"): v for k, v in golden.items() if k.startswith("grad/")}
     assert len(names) > 20
@@ -197,7 +198,7 @@ def extreme(kind, n, h, w, c, seed):
 KINDS = ["photo", "photo", "noise", "checkerboard", "constant", "black", "white"]
 
 
-@settings(max_examples=16)
+@settings(max_examples=10)
 @given(
     mode=st.sampled_from(["bicubic", "bilinear", "kernel", "normal"]),
     scale=st.sampled_from([2, 3, 4]),
