@@ -135,7 +135,7 @@ def check_params(params: dict[str, Any], config: ModelConfig) -> None:
 
     That is: float32 of the right shapes, finite, and so are the kernels and logarithms' inverses.
     """
-    found = flatten(params)
+    found = {name: np.asarray(array) for name, array in flatten(params).items()}
     if config.depth > len(found):  # which could be so large that a list of names never ends
         raise ValueError(f"depth is {config.depth}, but there are only {len(found)} tensors")
     expected = expected_shapes(config)
