@@ -29,6 +29,9 @@ from .messages import one_line
 LOST = 3  # exit code: another process, or this one, is gone; the run can go on from its checkpoint
 STOPPED = 143  # that of a process which SIGTERM ended
 
+WAIT = 300.0  # seconds in which all processes of a run must have come
+LOST_AFTER = 30.0  # seconds of silence after which one counts as lost
+
 # How JAX's service begins to say that something is wrong.
 _NOISE = re.compile(rb"^[WEF]\d{4} .*(coordination|preemption_sync|client\.h|distributed)")
 _GONE = re.compile(r"stopped sending heartbeats\):\n((?:(?!The tasks).*\n)+)")

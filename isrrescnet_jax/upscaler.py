@@ -43,7 +43,7 @@ class Upscaler:
         iterations: all that were trained by default.
         dtype: of the features, "float32" or "bfloat16"; see `faster_dtype`.
         ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work.
-        tile: largest side of the tiles in high-resolution pixels; "auto" takes what fits into
+        tile: side of the tiles in high-resolution pixels; "auto" takes what fits into
             memory, None never cuts a picture. The result does not depend on it.
         max_memory: bytes that a picture may take; by default, what is free.
         device: JAX's default device if None.

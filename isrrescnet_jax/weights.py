@@ -114,14 +114,24 @@ def with_noise_input(weights: Weights) -> Weights:
     return Weights(weights.params | {"network": network}, config)
 
 
+def norm(v: jax.Array | np.ndarray, decoder: bool, keepdims: bool = False) -> Any:
+    """|v| over all axes but the output channel; in the decoder, over all but the *input* channel.
+
+    (PyTorch normalises a transposed convolution along its first axis.)
+    """
+    array = v.__array_namespace__()  # NumPy's functions or JAX's
+    axes = (0, 1, 3) if decoder else (0, 1, 2)
+    return array.sqrt(array.sum(array.square(v), axis=axes, keepdims=keepdims))
+
+
 def kernel_problem(v: np.ndarray, g: np.ndarray, decoder: bool) -> str | None:
     """What is wrong with a direction v (finite) for which g v / |v| has no value; None if nothing.
 
     Args:
-        decoder: the lengths g are those of its input channels (see `prior.parameters.norm`).
+        decoder: the lengths g are those of its input channels (see `norm`).
     """
     with np.errstate(all="ignore"):
-        length = np.sqrt(np.sum(np.square(v), (0, 1, 3) if decoder else (0, 1, 2)))
+        length = norm(v, decoder)
         if not length.all():
             return f"has no direction in channel {int(np.argmin(length))}: its length |v| is 0"
         kernel = v * ((g / length)[:, None] if decoder else g / length)

@@ -26,7 +26,7 @@ class Model:
     ensemble: bool = False
     """Average over the 8 flips and rotations: slightly better, 8 times the work."""
     tile: int | Literal["auto", "none"] = "auto"
-    """Largest side of tiles in high-resolution pixels; auto: what fits. Exact either way."""
+    """Side of tiles in high-resolution pixels; auto: what fits. Exact either way."""
     max_memory: str | None = None
     """Memory for one picture, such as 800M or 6G; what is free by default."""
     dtype: Literal["float32", "bfloat16"] = "float32"

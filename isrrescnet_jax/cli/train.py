@@ -7,7 +7,7 @@ import sys
 
 from tyro.conf import Positional
 
-from ..supervision import supervised
+from ..supervision import LOST_AFTER, supervised
 from .startup import uncollected
 
 
@@ -40,7 +40,7 @@ def watched(arguments: list[str]) -> argparse.Namespace | None:
     known.add_argument("--coordinator")
     known.add_argument("--processes")
     known.add_argument("--retries", type=int, default=0)
-    known.add_argument("--lost-after", "--lost_after", type=float, default=30.0)
+    known.add_argument("--lost-after", "--lost_after", type=float, default=LOST_AFTER)
     try:
         options = known.parse_known_args(arguments)[0]
     except argparse.ArgumentError:

@@ -2,19 +2,9 @@
 
 from typing import Any
 
-import jax
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-
-def norm(v: jax.Array | np.ndarray, decoder: bool, keepdims: bool = False) -> Any:
-    """|v| over all axes but the output channel; in the decoder, over all but the *input* channel.
-
-    (PyTorch normalises a transposed convolution along its first axis.)
-    """
-    array = v.__array_namespace__()  # NumPy's functions or JAX's
-    axes = (0, 1, 3) if decoder else (0, 1, 2)
-    return array.sqrt(array.sum(array.square(v), axis=axes, keepdims=keepdims))
+from ..weights import norm
 
 
 def fuse(network: dict[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from etils import epath
 from .. import __version__
 from ..data import inventory
 from ..messages import one_line
-from ..supervision import last_checkpoint, tell
+from ..supervision import WAIT, last_checkpoint, tell
 from . import lock, parallel
 from .checkpoint import absolute, as_dict, differences
 from .config import Recipe
 
 PATIENCE = 10.0  # seconds in which a network file system shows what another host has written
-WAIT = 300.0  # seconds in which all processes must have come
 
 
 class Disagreement(ValueError):

@@ -22,11 +22,11 @@ from ..evaluation.degrade import degrade, modcrop
 from ..physics.operators import Bicubic
 from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
-from ..supervision import tell
+from ..supervision import WAIT, tell
 from ..upscaler import Upscaler, faster_dtype
 from ..weights import Weights, load_weights, save_weights, with_noise_input
 from . import parallel, speed
-from .agreement import WAIT, opened
+from .agreement import opened
 from .checkpoint import Checkpoints, as_dict
 from .config import Recipe, TrainConfig, as_recipe
 from .optimizer import check_optimizer, make_optimizer

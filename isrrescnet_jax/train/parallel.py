@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..messages import one_line
-from ..supervision import LOST, tell
+from ..supervision import LOST, LOST_AFTER, WAIT, tell
 
 AXIS = "devices"
 
@@ -37,8 +37,8 @@ def initialize(
     coordinator: str | None = None,
     processes: int | None = None,
     process_id: int | None = None,
-    wait: float = 300.0,
-    lost_after: float = 30.0,
+    wait: float = WAIT,
+    lost_after: float = LOST_AFTER,
 ) -> None:
     """Join the other processes of this run; before anything else touches a device.
 

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..config import SCALES
+from ..supervision import LOST_AFTER, WAIT
 from .config import Recipe, TrainConfig
 
 
@@ -41,9 +42,9 @@ class Run:
     """How many processes there are."""
     process_id: int | None = None
     """Which this one is, from 0."""
-    wait: float = 300.0
+    wait: float = WAIT
     """Seconds in which all processes must have come."""
-    lost_after: float = 30.0
+    lost_after: float = LOST_AFTER
     """Seconds of silence after which a process counts as lost, and the others end (exit code 3)."""
     retries: int = 0
     """Go on so many times when a process is lost, as the same command does."""
