@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..config import ModelConfig
 from ..representation import in_one_line
@@ -45,7 +45,7 @@ class BorderConv(nn.Module):
     """A convolution with bias on fused weights, one way or another beyond the border.
 
     border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
-    only a part of x, and a 3x3 convolution adds `identity`; see `conv3x3_reflect_window`.
+    only a part of x, and a 3x3 convolution adds factor * identity; see `conv3x3_reflect_window`.
     """
 
     size: int
@@ -59,6 +59,7 @@ class BorderConv(nn.Module):
         x: Float[Array, "n h w i"],
         size: Size = None,
         identity: Float[Array, "n h w o"] | None = None,
+        factor: Float[ArrayLike, ""] = 1.0,
     ) -> Float[Array, "n h w o"]:
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
@@ -70,7 +71,7 @@ class BorderConv(nn.Module):
             if size is None:
                 return conv3x3_reflect(x, kernel, self.precision) + bias
             x = inside(x, size)
-            return conv3x3_reflect_window(x, kernel, size, bias, identity, precision=self.precision)
+            return conv3x3_reflect_window(x, kernel, size, bias, identity, factor, self.precision)
         if size is not None:
             return conv(reflect_borders(x, size, pad), kernel, pad, self.precision) + bias
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
@@ -104,13 +105,21 @@ class Compress(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """PReLU, 3x3, PReLU, 3x3, plus the identity except in the first block of the network."""
+    """PReLU, 3x3, PReLU, 3x3, plus the identity except in the first block of the network.
+
+    In windows (where `size` is given) the identity is added `factor` times.
+    """
 
     identity: bool
     precision: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
+    def __call__(
+        self,
+        x: Float[Array, "n h w f"],
+        size: Size = None,
+        factor: Float[ArrayLike, ""] = 1.0,
+    ) -> Float[Array, "n h w f"]:
         features = x.shape[-1]
         r = x
         for j in (1, 2):
@@ -120,7 +129,7 @@ class ResidualBlock(nn.Module):
                 r = _activated(conv, r, slopes)
             else:  # windows are not differentiated: nothing to keep, and less to trace
                 identity = x if self.identity and j == 2 else None
-                r = conv(prelu(r, slopes.astype(x.dtype)), size, identity)
+                r = conv(prelu(r, slopes.astype(x.dtype)), size, identity, factor)
         return x + r if self.identity and size is None else r
 
 
@@ -149,14 +158,12 @@ class ResidualNetwork(nn.Module):
     def feedback(self, h: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
         """One feedback step."""
         h = self.compress(h, self.slopes)
-        first, *others = self.block
-        h = first(h, size)
-        if size is None or len(others) < 2:
-            for block in others:
+        if size is None or len(self.block) == 1:
+            for block in self.block:
                 h = block(h, size)
             return h
-        # They are alike: one block to compile instead of all.
-        kernels = [block.variables["params"] for block in others]
+        # They are alike but for the identity: one block to compile instead of all.
+        kernels = [block.variables["params"] for block in self.block]
         kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
         block = ResidualBlock(True, self.precision, parent=None)
 
@@ -164,9 +171,10 @@ class ResidualNetwork(nn.Module):
             # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
             # and take it again for each.
             choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
-            return block.apply({"params": jax.tree.map(choose, kernels)}, h, size), None
+            params = {"params": jax.tree.map(choose, kernels)}
+            return block.apply(params, h, size, 1 - chosen[0]), None
 
-        return lax.scan(step, h, jnp.asarray(np.eye(len(others), dtype=np.float32)))[0]
+        return lax.scan(step, h, jnp.asarray(np.eye(len(self.block), dtype=np.float32)))[0]
 
     def __call__(
         self,
