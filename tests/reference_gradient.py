@@ -66,8 +66,9 @@ class OverwrittenPrior:
                 return network.apply(variables, x, method=method)
 
         h = apply(lambda m, z: m.encoder(z), z, True)
-        for step in range(config.feedback_steps):
-            h = apply("feedback", h, step == config.feedback_steps - 1)
+        steps = config.feedback_steps - 1
+        h, _ = lax.scan(lambda h, _: (apply("feedback", h, False), None), h, length=steps)
+        h = apply("feedback", h, True)
         return project(apply(lambda m, h: m.decoder(h), h, False), sigma, alpha)
 
 

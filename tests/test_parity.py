@@ -159,7 +159,8 @@ def test_true_gradients_equal_pytorch(case):
         weights, golden = load(case)
         weights = jax.tree.map(lambda a: a.astype(np.float64), weights)
         golden |= {name: golden[name].astype(np.float64) for name in ("lr", "target")}
-        _, ours = loss_and_gradient(weights, golden, isr.Full())
+        with optimized():
+            _, ours = loss_and_gradient(weights, golden, isr.Full())
     steps = weights.config.feedback_steps
     model = torch_model.from_state(to_torch(weights.params), steps, torch.float64)
     out = model(torch.from_numpy(golden["lr"]), int(golden["scale"]))["iterates"][-1]

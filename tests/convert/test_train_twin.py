@@ -28,7 +28,7 @@ def nchw(x, dtype):
 
 def batches(count):
     for seed in range(count):
-        hr = photo(32, 32, n=4, seed=seed)
+        hr = photo(24, 24, n=2, seed=seed)
         yield {"lr": np.stack([degrade(image, 2) for image in hr]), "hr": hr}
 
 

@@ -46,10 +46,10 @@ def equals_whole(weights, operator, step, h, w, tile):
 STEPS, TILES = [None, 1.0, 3.5], [1, 7, 16, 31, 64, "auto"]
 
 
-# The sizes of a case share a program. Every operator, step and tile is here, and all of their
-# combinations among those that are drawn below.
-@pytest.mark.parametrize("h, w", [(2, 41), (41, 23), (37, 38)])
-@pytest.mark.parametrize("operator, step, tile", zip(OPERATORS, 2 * STEPS, TILES, strict=True))
+# Every operator, step and tile is here, and all of their combinations among those that are drawn
+# below.
+@pytest.mark.parametrize("h, w", [(2, 41), (41, 23)])
+@pytest.mark.parametrize("operator, step, tile", [*zip(OPERATORS, 2 * STEPS, TILES, strict=True)])
 def test_equals_the_whole_reconstruction(small, operator, step, tile, h, w):
     equals_whole(small, operator, step, h, w, tile)
 
