@@ -61,7 +61,9 @@ def checkpoints(workdir: Path) -> dict[str, Any]:
             found[name] = array.dtype, array.shape, array.tobytes()
         for item in folder.iterdir():
             if item.is_dir() and item.name != "state":
-                found[f"{folder.name} {item.name}"] = (item / "metadata").read_text()
+                texts = {path.name: path.read_text() for path in item.iterdir()}
+                texts.pop("commit_success.txt", None)  # names the folder
+                found[f"{folder.name} {item.name}"] = texts
     return found
 
 

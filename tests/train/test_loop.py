@@ -193,6 +193,18 @@ def test_lines_are_means_over_the_same_steps_after_a_crash(tmp_path, config):
     assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
 
 
+def test_the_clock_on_the_wall_may_jump(tmp_path, uninterrupted, config, monkeypatch):
+    """Back a day or ahead a year whenever it is looked at; in training and before it goes on."""
+    jumps = itertools.cycle((-86_400, 365 * 86_400))
+    wall, wall_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: wall() + next(jumps))
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + next(jumps) * 10**9)
+    with at_step(7, crash), pytest.raises(Crash):
+        train(config, tmp_path)
+    train(config, tmp_path)
+    assert_same_weights(tmp_path, uninterrupted)
+
+
 def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
     """Muon, two scales, exact physics; all curricula change after the first step.
 
