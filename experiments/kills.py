@@ -1,6 +1,6 @@
 """A hundred kills: training runs that are killed at random moments end as if nothing had been.
 
-    python -m experiments.kills                  # ten runs, half an hour; goes on if stopped
+    python -m experiments.kills                  # half an hour; goes on if stopped
     python -m experiments.kills --runs keep --kills 3 --steps 60 --out /tmp/kills.json
 
 Every run is made twice with the same command: undisturbed, and with SIGKILL at moments that the
@@ -86,6 +86,10 @@ RUNS = {
         "checkpoint_every=15, seed=5, backward='random', curriculum=((0, 1), (100, 2)), "
         "patch_curriculum=((150, 24),), scales=(2, 3), data=dataclasses.replace(data, patch=12)",
         cold=True,
+    ),
+    "data workers": Run(
+        "seed=10, data=dataclasses.replace(data, workers=1)",
+        whom=("parent",),  # of the worker that reads images, which must end with it
     ),
     "retried": Run("seed=6", retries=20, whom=("all", "worker", "worker", "parent")),
     "two": Run("seed=7", processes=2),
@@ -241,8 +245,10 @@ def _port() -> int:
 
 
 def _children(pid: int) -> list[int]:
+    """Of all threads of a process."""
     try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
     except OSError:
         return []
 

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -196,13 +197,21 @@ def test_lines_are_means_over_the_same_steps_after_a_crash(tmp_path, config):
 def test_the_clock_on_the_wall_may_jump(tmp_path, uninterrupted, config, monkeypatch):
     """Back a day or ahead a year whenever it is looked at; in training and before it goes on."""
     jumps = itertools.cycle((-86_400, 365 * 86_400))
-    wall, wall_ns = time.time, time.time_ns
+    wall, wall_ns, there = time.time, time.time_ns, tmp_path / "lock-0.json"
     monkeypatch.setattr(time, "time", lambda: wall() + next(jumps))
     monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + next(jumps) * 10**9)
     with at_step(7, crash), pytest.raises(Crash):
         train(config, tmp_path)
+    assert not there.exists()
+    gone = {"pid": os.getpid(), "birth": "another boot 1", "token": "", "started": "2999-01-01"}
+    there.write_text(json.dumps(gone | {"host": socket.gethostname()}))
     train(config, tmp_path)
+    assert not there.exists()
     assert_same_weights(tmp_path, uninterrupted)
+    assert timeless(tmp_path) == timeless(uninterrupted)
+    for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()):
+        assert 0 < line.get("images_per_second", 1) < 1e5
+        assert 0 <= line.get("share_waiting_for_data", 0) <= 1
 
 
 def test_what_changes_within_a_run_resumes_to_the_bit(tmp_path, config):
