@@ -17,12 +17,8 @@ import dataclasses
 import json
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +28,7 @@ from PIL import Image
 
 from . import harness
 from .kills_compare import differences, unfinished
+from .kills_trained import Run, Trained, saved, temporary
 
 RECIPE = """
 import dataclasses
@@ -52,29 +49,6 @@ model, data = config.model, config.data
 config = dataclasses.replace(config, {changes})
 """
 MOMENTS = ("step", "step", "step", "checkpoint", "checkpoint", "checkpoint", "removal", "lines")
-END = 120.0  # seconds in which processes that nobody killed must end
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One that is made twice.
-
-    Attributes:
-        changes: of the recipe.
-        processes: how many train together.
-        retries: of `isrrescnet train`.
-        whom: what a kill may hit: all, host (one process with its parent), worker or parent.
-        validated: it has a folder of validation images.
-        cold: the killed run starts without compiled programs.
-    """
-
-    changes: str = ""
-    processes: int = 1
-    retries: int = 0
-    whom: tuple[str, ...] = ("all",)
-    validated: bool = False
-    cold: bool = False
-
 
 RUNS = {
     "plain": Run(),
@@ -135,151 +109,6 @@ def prepare(work: Path) -> None:
             Image.fromarray(pixels).save(work / folder / f"{i}.png")
 
 
-class Trained:
-    """Processes that train in a workdir together, and what can be seen of them from outside."""
-
-    def __init__(self, run: Run, work: Path, name: str, workdir: Path):
-        self.run, self.workdir = run, workdir
-        compiled = workdir.with_name("compiled") if run.cold else work / "compiled"
-        variables = {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": os.fspath(compiled),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "ISRRESCNET_CACHE": os.fspath(work / "cache"),
-            "TMPDIR": os.fspath(work / "temporary"),
-        }
-        command = [sys.executable, "-m", "isrrescnet_jax.cli", "train", f"{work / name}.py"]
-        command += ["--data", f"{work / 'images'}", "--workdir", f"{workdir}"]
-        if run.validated:
-            command += ["--validation", f"{work / 'validation'}"]
-        if run.retries:
-            command += ["--retries", f"{run.retries}", "--lost-after", "1"]
-        if run.processes > 1:
-            command += ["--coordinator", f"localhost:{_port()}", "--processes", f"{run.processes}"]
-            command += ["--lost-after", "5", "--wait", "60", "--process-id"]
-        self.log = workdir.with_suffix(".log")
-        workdir.parent.mkdir(parents=True, exist_ok=True)
-        self.began, self.processes = time.monotonic(), []
-        self._before = self._identity()
-        with open(self.log, "ab") as log:
-            for i in range(run.processes):
-                own = [f"{i}"] if run.processes > 1 else []
-                process = subprocess.Popen(
-                    [*command, *own], env=os.environ | variables, stdout=log, stderr=log
-                )
-                self.processes.append(process)
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            status = (self.workdir / "metrics.jsonl").stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
-
-    def step(self) -> int:
-        """Of the last line that these processes wrote; 0 before they have written any."""
-        if self._identity() == self._before:
-            return 0
-        try:
-            with open(self.workdir / "metrics.jsonl", "rb") as file:
-                file.seek(max(0, os.path.getsize(file.fileno()) - 4000))
-                return json.loads(file.read().splitlines()[-1])["step"]
-        except OSError:
-            return 0
-
-    def ended(self) -> bool:
-        return all(process.poll() is not None for process in self.processes)
-
-    def wait(self, condition: Callable[[], Any], pause: float = 0.0005) -> bool:
-        """Whether the condition came true before all had ended."""
-        while not condition():
-            if self.ended():
-                return False
-            time.sleep(pause)
-        return True
-
-    def kill(self, whom: str, which: int) -> str:
-        """End all of them, or what `whom` says of one; who was hit."""
-        workers = [_children(process.pid) for process in self.processes]
-        parents = [[process.pid] for process in self.processes]
-        if whom == "worker" and not workers[which]:  # not born yet
-            whom = "host"
-        victims = {
-            "all": sum(parents + workers, []),
-            "host": parents[which] + workers[which],
-            "worker": workers[which],
-            "parent": parents[which],
-        }[whom]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        self._workers = sum(workers, [])
-        self._before = self._identity()
-        while not all(_gone(pid) for pid in victims):
-            time.sleep(0.001)
-        return whom
-
-    def last_end(self) -> list[int]:
-        """Exit codes, when all have ended, the workers of killed parents too."""
-        until = time.monotonic() + END
-        for process in self.processes:
-            process.wait(max(until - time.monotonic(), 0.1))
-        while not all(_gone(pid) for pid in self._workers):
-            if time.monotonic() > until:
-                raise TimeoutError(f"{self.workdir}: a worker outlives its parent")
-            time.sleep(0.01)
-        return [process.returncode for process in self.processes]
-
-    def finish(self) -> list[int]:
-        """Exit codes at the end of the run."""
-        return [process.wait(600) for process in self.processes]
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")[-2000:]
-
-
-def _port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
-
-
-def _children(pid: int) -> list[int]:
-    """Of all threads of a process."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-def temporary(folder: Path) -> dict[str, int]:
-    """What is there under another than its final name, with its number on the disk."""
-    found = {}
-    for path in unfinished(folder):
-        try:
-            found[str(path.relative_to(folder))] = path.stat().st_ino
-        except OSError:
-            continue
-    return found
-
-
-def saved(workdir: Path) -> int:
-    """Step of the last whole checkpoint."""
-    try:
-        names = os.listdir(workdir / "checkpoints")
-    except OSError:
-        return 0
-    return max((int(name) for name in names if name.isdigit()), default=0)
-
-
 # --- one run --------------------------------------------------------------------------------------
 
 
@@ -297,7 +126,7 @@ def strike(rng: random.Random, trained: Trained, left: int, steps: int, start: f
         aim = "start"
     stale = temporary(workdir)
     fresh = lambda: temporary(workdir).items() - stale.items()  # noqa: E731
-    first = None
+    first, hit = None, None
     if aim == "start":
         whom = "all"  # the others would wait for one that never comes
         until = trained.began + rng.uniform(0, start or 0)
@@ -308,6 +137,7 @@ def strike(rng: random.Random, trained: Trained, left: int, steps: int, start: f
         alive = trained.wait(trained.step, 0.01)
         first = time.monotonic() - trained.began
         alive = alive and trained.wait(lambda: trained.step() >= min(target, steps - 1), 0.01)
+        hit = trained.victims(whom, which)  # looked up before, as some moments are short
         if aim == "checkpoint":
             alive = alive and trained.wait(lambda: _has(workdir / "checkpoints", "tmp"))
             time.sleep(rng.choice((0, rng.uniform(0, 0.05), rng.uniform(0, 0.15))))
@@ -321,9 +151,10 @@ def strike(rng: random.Random, trained: Trained, left: int, steps: int, start: f
             time.sleep(rng.uniform(0, 0.3))
     if not alive or trained.ended():
         return None
-    step = trained.step()
-    whom = trained.kill(whom, which)
-    last = saved(workdir)
+    whom, pids = hit or trained.victims(whom, which)
+    trained.kill(pids)
+    step, last = trained.step(), saved(workdir)
+    trained.anew()
     kill = {"aim": aim, "whom": whom, "training": step > 0, "step": step, "checkpoint": last}
     return kill | {"unfinished": sorted(name for name, _ in fresh()), "start": first}
 
@@ -366,7 +197,7 @@ def disturbed(campaign: Campaign, name: str, workdir: Path, steps: int) -> dict[
         if trained.ended():
             trained = Trained(run, campaign.work, name, workdir)
             starts += 1
-    return {"starts": starts, "lost": lost, "kills": kills}
+    return {"starts": starts, "lost": lost, "each": kills}
 
 
 def both(campaign: Campaign, name: str) -> dict[str, Any]:
@@ -386,7 +217,6 @@ def both(campaign: Campaign, name: str) -> dict[str, Any]:
     left = [str(path.relative_to(folder / "killed")) for path in unfinished(folder / "killed")]
     left += [path.name for path in (folder / "killed").glob("lock-*.json")]
     left += [path.name for path in {*(campaign.work / "temporary").iterdir()} - before]
-    kills = found.pop("kills")
     return {
         "name": name,
         "run": dataclasses.asdict(run),
@@ -394,14 +224,21 @@ def both(campaign: Campaign, name: str) -> dict[str, Any]:
         "identical": not different,
         "differences": different,
         "left behind": sorted(left),
-        "kills": len(kills),
-        "before the first step": sum(not kill["training"] for kill in kills),
-        "inside a checkpoint": sum("tmp" in str(kill["unfinished"]) for kill in kills),
-        "inside another file": sum("tmp" not in str(kill["unfinished"] or "tmp") for kill in kills),
-        "steps again": sum(max(0, kill["step"] - kill["checkpoint"]) for kill in kills),
         "seconds": [round(seconds), round(time.monotonic() - began - seconds)],
         **found,
-        "each": kills,
+    }
+
+
+def counted(row: dict[str, Any]) -> dict[str, Any]:
+    """A run with counts of its kills, instead of each."""
+    kills, found = row["each"], {k: v for k, v in row.items() if k != "each"}
+    inside = [" ".join(kill["unfinished"]) for kill in kills]
+    return found | {
+        "kills": len(kills),
+        "before the first step": sum(not kill["training"] for kill in kills),
+        "inside a checkpoint": sum("checkpoint-tmp" in names for names in inside),
+        "inside the metrics": sum(".metrics" in names for names in inside),
+        "steps again": sum(max(0, kill["step"] - kill["checkpoint"]) for kill in kills),
     }
 
 
@@ -415,13 +252,13 @@ def main(campaign: Campaign) -> int:
         if not known.exists():
             print(f"{name}: {RUNS[name]}", flush=True)
             known.write_text(json.dumps(both(campaign, name)))
-        rows.append(json.loads(known.read_text()))
-        print({k: v for k, v in rows[-1].items() if k not in ("run", "each")}, flush=True)
+        row = json.loads(known.read_text())
+        rows.append(counted(row) | {"each": row["each"]})
+        print({k: v for k, v in counted(row).items() if k != "run"}, flush=True)
         harness.write_json(campaign.out, rows, "jax", "orbax-checkpoint", "numpy")
     total = sum(row["kills"] for row in rows)
-    good = all(row["identical"] and not row["left behind"] for row in rows)
     print(f"{total} kills, {sum(row['identical'] for row in rows)} of {len(rows)} runs identical")
-    return 0 if good else 1
+    return 0 if all(row["identical"] and not row["left behind"] for row in rows) else 1
 
 
 if __name__ == "__main__":
