@@ -128,7 +128,8 @@ def strike(rng: random.Random, trained: Trained, left: int, steps: int, start: f
     fresh = lambda: temporary(workdir).items() - stale.items()  # noqa: E731
     first, hit = None, None
     if aim == "start":
-        whom = "all"  # the others would wait for one that never comes
+        if run.processes > 1:  # the others would wait for one that never comes
+            whom = "all"
         until = trained.began + rng.uniform(0, start or 0)
         alive = trained.wait(lambda: time.monotonic() > until)
     else:
