@@ -285,9 +285,19 @@ def save_weights(
     Raises:
         ValueError: the parameters do not fit the configuration or are not finite.
     """
+    data = as_bytes(weights, metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def as_bytes(weights: Weights, metadata: dict[str, str] | None = None) -> bytes:
+    """The file that `save_weights` writes.
+
+    Raises:
+        ValueError: see there.
+    """
     params = jax.tree.map(lambda a: np.asarray(a, np.float32), weights.params)
     check_params(params, weights.config)
     header = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(weights.config))}
     flat = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(flat, (metadata or {}) | header))
+    return safetensors.numpy.save(flat, (metadata or {}) | header)

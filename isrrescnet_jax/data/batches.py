@@ -10,7 +10,9 @@ import dataclasses
 import functools
 import itertools
 import logging
+import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +85,15 @@ def train_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain asks absl's flags before it starts processes.
         options = grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=4)
-        stream = stream.mp_prefetch(options)
+        stream = stream.mp_prefetch(options, _end_with_parent)
     return iter(stream)
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """Of a worker: one whose parent is killed would keep its memory, and batches, for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _announced(pairs: Pairs, process_index: int) -> Pairs:

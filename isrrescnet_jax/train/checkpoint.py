@@ -58,6 +58,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
+# Orbax counts seconds by the clock on the wall, which may jump: a limit of minutes would be over.
+PATIENCE = 100 * 365 * 86_400
+
 # What may change when a run goes on: it decides neither batches nor gradients.
 HARMLESS = ("log_every", "validate_every", "checkpoint_every", "keep", "validation")
 HARMLESS += ("data.cache", "data.memory")
@@ -100,6 +103,9 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(config.keep), best]),
             best_fn=_psnr,  # has the metrics written
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(
+                timeout_secs=PATIENCE, create_directories_asynchronously=False
+            ),
         )
         with self._explained():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,8 @@ class TrainConfig:
             loss); no limit if None.
         ema_decay: per step, of the moving average of the weights, which is what is validated and
             written at the end; 0 for none.
-        log_every: steps between two lines of metrics.
+        log_every: steps between two lines of metrics, means since the last; checkpoints have one
+            too.
         validation: a folder of high-resolution images to validate on, if any.
         validate_every: steps between two validations.
         checkpoint_every: steps between two checkpoints; validation makes one too.

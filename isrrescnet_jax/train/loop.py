@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import json
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -24,7 +22,7 @@ from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
 from ..supervision import WAIT, tell
 from ..upscaler import Upscaler, faster_dtype
-from ..weights import Weights, load_weights, save_weights, with_noise_input
+from ..weights import Weights, as_bytes, load_weights, with_noise_input
 from . import parallel, speed
 from .agreement import opened
 from .checkpoint import Checkpoints, as_dict
@@ -175,13 +173,12 @@ def train(
 
                 stop = checkpoints.reached_preemption(done) or asked.is_set()
                 last = stop or done == config.steps
-                log = last or done % config.log_every == 0
                 validate = done % config.validate_every == 0 or done == config.steps
                 save = last or validate or done % config.checkpoint_every == 0
-                if log or save:
+                # A run that goes on from here has no part of a mean to go on with.
+                if save or done % config.log_every == 0:
                     note(*pending)
                     pending = None
-                if log:
                     report.log(done)
                 if save:
                     now, psnr = devices.gather(state), None
@@ -327,11 +324,9 @@ def write_weights(
     if scores:
         figures["best_validation_psnr"] = max(scores)
     metadata = {"training": json.dumps(as_dict(config)), "figures": json.dumps(figures)}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "weights.safetensors")
-        save_weights(weights, file, metadata)
-        # In the workdir, which may be in a cloud, under its own name only when whole.
-        with explained(workdir):
-            temporary = workdir / ".weights.safetensors"
-            temporary.write_bytes(file.read_bytes())
-            temporary.replace(workdir / file.name)
+    data = as_bytes(weights, metadata)
+    # In the workdir, which may be in a cloud, under its own name only when whole.
+    with explained(workdir):
+        temporary = workdir / ".weights.safetensors"
+        temporary.write_bytes(data)
+        temporary.replace(workdir / "weights.safetensors")

@@ -23,6 +23,16 @@ def explained(workdir: epath.Path) -> Iterator[None]:
         raise OSError(f"cannot write to {workdir}: {error.strerror or error}") from error
 
 
+class _Bar(tqdm):
+    """By a clock that nobody sets; tqdm's own stands still for a day that is gone back."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        if not self.disable:
+            self._time = time.monotonic
+            self.start_t = self.last_print_t = self._time()
+
+
 class _Board:
     """A TensorBoard event file, written at once.
 
@@ -115,7 +125,7 @@ class Report:
             self.history = [line for line in _read(self._lines) if line["step"] <= first]
         with explained(workdir):
             self._board = _Board(workdir / "tensorboard", first)
-        self._bar = tqdm(total=steps, initial=first, unit="step", disable=None, smoothing=0.05)
+        self._bar = _Bar(total=steps, initial=first, unit="step", disable=None, smoothing=0.05)
 
     def __enter__(self) -> "Report":
         return self

@@ -1,6 +1,11 @@
 import collections
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +121,34 @@ def test_worker_processes_give_the_same_stream_and_continue_it(labels):
     again.set_state(state)
     assert same(take(again, 4), expected[5:])
     again.close()
+
+
+def test_workers_end_with_a_process_that_is_killed(labels, tmp_path):
+    (tmp_path / "batches.py").write_text(
+        "import multiprocessing, sys\n"
+        "from isrrescnet_jax.data import DataConfig, train_batches\n"
+        "if __name__ == '__main__':\n"
+        f"    batches = train_batches(DataConfig(**{vars(labels) | {'workers': 1}}))\n"
+        "    next(batches)\n"
+        "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, tmp_path / "batches.py"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        (worker,) = map(int, process.stdout.readline().split())
+        os.kill(worker, 0)
+        process.kill()
+    until = time.monotonic() + 10
+    while alive(worker):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_memory_does_not_change_the_batches(photos):
