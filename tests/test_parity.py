@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import GOLDEN, optimized, photo
+from conftest import GOLDEN, photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_gradient import ReferenceAutograd
@@ -78,8 +78,7 @@ def solve(weights, golden, **options):
 @functools.cache
 def solved(case):
     weights, golden = load(case)
-    with optimized():
-        return weights, golden, *solve(weights, golden)
+    return weights, golden, *solve(weights, golden)
 
 
 # --- golden numbers -----------------------------------------------------------------------------
@@ -144,8 +143,7 @@ def assert_gradients(ours, theirs, relative, floor=1e-6):
 def test_golden_gradients(case):
     # The golden gradients hold an error of the reference, reproduced here: see reference_gradient.
     weights, golden = load(case)
-    with optimized():
-        value, gradient = loss_and_gradient(weights, golden, ReferenceAutograd())
+    value, gradient = loss_and_gradient(weights, golden, ReferenceAutograd())
     np.testing.assert_allclose(value, golden["loss"], rtol=1e-5)
     names = {k.removeprefix("grad/"): v for k, v in golden.items() if k.startswith("grad/")}
     assert len(names) > 20
@@ -159,8 +157,7 @@ def test_true_gradients_equal_pytorch(case):
         weights, golden = load(case)
         weights = jax.tree.map(lambda a: a.astype(np.float64), weights)
         golden |= {name: golden[name].astype(np.float64) for name in ("lr", "target")}
-        with optimized():
-            _, ours = loss_and_gradient(weights, golden, isr.Full())
+        _, ours = loss_and_gradient(weights, golden, isr.Full())
     steps = weights.config.feedback_steps
     model = torch_model.from_state(to_torch(weights.params), steps, torch.float64)
     out = model(torch.from_numpy(golden["lr"]), int(golden["scale"]))["iterates"][-1]
@@ -243,12 +240,11 @@ def test_equals_pytorch_in_double_precision(
         np.testing.assert_allclose(solution.sigma, theirs["sigma"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["photo", "noise"])
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear", "kernel", "normal"])
-def test_gradients_equal_pytorch_in_double_precision(mode, kind):
+def test_gradients_equal_pytorch_in_double_precision(mode):
     with jax.enable_x64(True):
         weights = random_weights(2, 3, 3)
-        lr = extreme(kind, 2, 9, 11, 3, seed=5)
+        lr = np.concatenate([extreme(kind, 1, 9, 11, 3, seed=5) for kind in ("photo", "noise")])
         kernel = np.random.default_rng(1).uniform(0, 0.08, (3, 3, 3))
         target = extreme("photo", 2, 18, 22, 3, seed=6)
 

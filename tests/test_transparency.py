@@ -12,7 +12,7 @@ from isrrescnet_jax.cli.upscale import upscale_picture
 from isrrescnet_jax.transparency import extended, restore
 from isrrescnet_jax.upscaler import Upscaler
 
-N = 36
+N = 32  # a result that fills a window
 BACKGROUNDS = (255, 0, 128)
 
 
@@ -28,7 +28,7 @@ def disk(softness: float) -> np.ndarray:
     """Opacity of a disk, (N, N) in 0...255, whose edge is so many pixels wide."""
     centre = (N - 1) / 2
     rows, columns = np.mgrid[:N, :N] - centre
-    distance = np.hypot(rows, columns) - N / 3
+    distance = np.hypot(rows, columns) - 12
     return np.rint(255 * np.clip(0.5 - distance / max(softness, 1e-6), 0, 1)).astype(np.uint8)
 
 

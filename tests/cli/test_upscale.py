@@ -25,7 +25,8 @@ def test_upscale_writes_what_the_library_computes(here, weights, small, capsys):
 def test_several_devices_share_a_folder(here, weights):
     # Devices are set before JAX starts, hence in a process of its own.
     command = [sys.executable, "-m", "isrrescnet_jax.cli", "upscale", "photos"]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    env = os.environ | {"XLA_FLAGS": flags}
     for out, extra in (("one", None), ("two", env)):
         done = subprocess.run([*command, "--weights", weights, "--out", out], env=extra)
         assert done.returncode == 0

@@ -367,7 +367,7 @@ def command(files, workdir, *options):
 
 def start(files, workdir, *options):
     environment = os.environ | {name.upper(): str(value) for name, value in COMPILED.items()}
-    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment |= {"JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         command(files, workdir, *options),
         env=environment,

@@ -19,6 +19,8 @@ from isrrescnet_jax.train import learning_rate, parallel, recipe
 from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.weights import flatten
 
+DEVICES = "--xla_force_host_platform_device_count"
+
 RECIPE = """
 from isrrescnet_jax import ModelConfig
 from isrrescnet_jax.data import DataConfig
@@ -55,7 +57,7 @@ def arguments(files, workdir, *options):
 def start(files, workdir, devices, *options):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {DEVICES}={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(files / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
