@@ -9,7 +9,8 @@ from pathlib import Path
 # here, and more than half of it goes into speed that small arrays do not need. LLVM then optimises
 # nothing, and XLA writes loops in its older way; the operations that a program has are the same,
 # and so are results but for rounding. As for users: JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS=
-# pytest, which `.ci/run` does for parity, or, for what takes long to run, within `optimized`.
+# pytest, which `.ci/run` does for parity and images of any size, or, for what takes long to run,
+# within `optimized`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 

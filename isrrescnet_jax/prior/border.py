@@ -138,8 +138,8 @@ def conv3x3_reflect_window(
         size: (h, w) of the image x[:, 2 : 2 + h, 2 : 2 + w], which may be traced: one compiled
             program then serves images of all sizes. x must be zero outside of it (see `inside`),
             and the result is of no meaning there.
-        identity: added here and not behind, as XLA fuses nothing with an array that is written to
-            in part: another addition would read and write all features once more. So is `factor`.
+        identity, factor: multiplied and added here and not behind, as XLA fuses nothing with an
+            array that is written to in part: that would read and write all features once more.
     """
     factor = jnp.asarray(factor, x.dtype)
     extent: dict[int, tuple[Any, Any]] = dict(zip((1, 2), _extent(size), strict=True))
