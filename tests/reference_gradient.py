@@ -19,9 +19,9 @@ from isrrescnet_jax.prior.network import (
     LearnedPrior,
     ResidualNetwork,
     conv3x3_reflect,
-    prelu,
     project,
 )
+from isrrescnet_jax.prior.prelu import prelu
 
 
 def _centred_input_gradient(next_call, args, kwargs, context):

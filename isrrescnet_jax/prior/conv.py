@@ -46,8 +46,11 @@ def _suits_winograd(x, size: tuple[int, ...], outputs: int, padding: Pairs) -> b
 
 
 def _on_cpu(x, kernel, *, padding, precision):
-    if _suits_winograd(x, kernel.shape[:2], kernel.shape[3], padding):
-        return winograd.correlate(x, kernel)
+    # Rows of the image above and below whole groups do as well as zeros around it.
+    inner = padding[0] == (0, 0) and x.shape[1] % winograd.ROWS == 2
+    around = ((1, 1), padding[1]) if inner else padding
+    if _suits_winograd(x, kernel.shape[:2], kernel.shape[3], around):
+        return winograd.correlate(x, kernel, rows=padding[0][0])
     return correlate(x, kernel, padding=padding, precision=precision)
 
 

@@ -19,20 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from ..config import ModelConfig
 from ..representation import in_one_line
 from ..weights import Weights, expected_shapes, unflatten
-from .border import Size, conv3x3_reflect, conv3x3_reflect_window, inside, reflect_borders
+from .border import conv3x3_reflect
 from .conv import conv
 from .parameters import fuse, norm
+from .prelu import prelu
 from .projection import project
-
-
-def prelu(x: Float[Array, "*b c"], slopes: Float[Array, " c"]) -> Float[Array, "*b c"]:
-    """max(x, 0) + slope min(x, 0); the derivative at 0 is the slope, as in PyTorch."""
-    return jnp.where(x > 0, x, x * slopes)
+from .window import Size, conv3x3_reflect_window, conv_window, in_strips
 
 
 @functools.partial(nn.remat, prevent_cse=False)
@@ -44,8 +41,7 @@ def _activated(conv, x, slopes):
 class BorderConv(nn.Module):
     """A convolution with bias on fused weights, one way or another beyond the border.
 
-    border: "reflect" or "zero"; both keep the image size. Where `size` is given, the image fills
-    only a part of x, and a 3x3 convolution adds factor * identity; see `conv3x3_reflect_window`.
+    border: "reflect" or "zero"; both keep the image size.
     """
 
     size: int
@@ -57,23 +53,15 @@ class BorderConv(nn.Module):
     def __call__(
         self,
         x: Float[Array, "n h w i"],
-        size: Size = None,
-        identity: Float[Array, "n h w o"] | None = None,
-        factor: Float[ArrayLike, ""] = 1.0,
     ) -> Float[Array, "n h w o"]:
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
         pad = self.size // 2
         if self.border == "zero":
-            return conv(inside(x, size), kernel, pad, self.precision) + bias
+            return conv(x, kernel, pad, self.precision) + bias
         if self.size == 3:
-            if size is None:
-                return conv3x3_reflect(x, kernel, self.precision) + bias
-            x = inside(x, size)
-            return conv3x3_reflect_window(x, kernel, size, bias, identity, factor, self.precision)
-        if size is not None:
-            return conv(reflect_borders(x, size, pad), kernel, pad, self.precision) + bias
+            return conv3x3_reflect(x, kernel, self.precision) + bias
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         return conv(x, kernel, 0, self.precision) + bias
 
@@ -95,42 +83,46 @@ class Compress(nn.Module):
     ) -> Float[Array, "n h w f"]:
         f = h.shape[-1]
         kernel = self.param("kernel", nn.initializers.he_normal(), (1, 1, 2 * f, f))
-        bias = self.param("bias", nn.initializers.zeros, (f,)).astype(h.dtype)
-        always = slopes[:, None] * kernel[0, 0]
-        positive = kernel[0, 0] - always
-        always, positive = ((m[:f] + m[f:]).astype(h.dtype) for m in (always, positive))
-        linear = jnp.dot(h, always, precision=self.precision)
-        # Not jnp.maximum, whose derivative at 0 is a half: PReLU's there is the slope.
-        return linear + jnp.dot(jnp.where(h > 0, h, 0), positive, precision=self.precision) + bias
+        bias = self.param("bias", nn.initializers.zeros, (f,))
+        return compress(h, slopes, kernel, bias, self.precision)
+
+
+def compress(
+    h: Float[Array, "n h w f"],
+    slopes: Float[Array, " 2*f"],
+    kernel: Float[Array, "1 1 2*f f"],
+    bias: Float[Array, " f"],
+    precision: Any = None,
+) -> Float[Array, "n h w f"]:
+    """`Compress` with these parameters."""
+    f = h.shape[-1]
+    always = slopes[:, None] * kernel[0, 0]
+    positive = kernel[0, 0] - always
+    always, positive = ((m[:f] + m[f:]).astype(h.dtype) for m in (always, positive))
+    linear = jnp.dot(h, always, precision=precision)
+    # Not jnp.maximum, whose derivative at 0 is a half: PReLU's there is the slope.
+    return (
+        linear
+        + jnp.dot(jnp.where(h > 0, h, 0), positive, precision=precision)
+        + bias.astype(h.dtype)
+    )
 
 
 class ResidualBlock(nn.Module):
-    """PReLU, 3x3, PReLU, 3x3, plus the identity except in the first block of the network.
-
-    In windows (where `size` is given) the identity is added `factor` times.
-    """
+    """PReLU, 3x3, PReLU, 3x3, plus the identity except in the first block of the network."""
 
     identity: bool
     precision: Any = None
 
     @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "n h w f"],
-        size: Size = None,
-        factor: Float[ArrayLike, ""] = 1.0,
-    ) -> Float[Array, "n h w f"]:
+    def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
         features = x.shape[-1]
         r = x
         for j in (1, 2):
             slopes = self.param(f"slopes_{j}", nn.initializers.constant(0.1), (features,))
             conv = BorderConv(3, features, precision=self.precision, name=f"conv_{j}")
-            if size is None:
-                r = _activated(conv, r, slopes)
-            else:  # windows are not differentiated: nothing to keep, and less to trace
-                identity = x if self.identity and j == 2 else None
-                r = conv(prelu(r, slopes.astype(x.dtype)), size, identity, factor)
-        return x + r if self.identity and size is None else r
+            r = _activated(conv, r, slopes)
+        return x + r if self.identity else r
 
 
 class ResidualNetwork(nn.Module):
@@ -155,37 +147,23 @@ class ResidualNetwork(nn.Module):
         # In PyTorch a transposed convolution: this kernel is its kernel, flipped and transposed.
         self.decoder = BorderConv(5, self.config.channels, "zero", precision=p)
 
-    def feedback(self, h: Float[Array, "n h w f"], size: Size = None) -> Float[Array, "n h w f"]:
+    def feedback(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
         """One feedback step."""
         h = self.compress(h, self.slopes)
-        if size is None or len(self.block) == 1:
-            for block in self.block:
-                h = block(h, size)
-            return h
-        # They are alike but for the identity: one block to compile instead of all.
-        kernels = [block.variables["params"] for block in self.block]
-        kernels = jax.tree.map(lambda *a: jnp.stack(a), *kernels)
-        block = ResidualBlock(True, self.precision, parent=None)
-
-        def step(h: Array, chosen: Array) -> tuple[Any, None]:
-            # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
-            # and take it again for each.
-            choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
-            params = {"params": jax.tree.map(choose, kernels)}
-            return block.apply(params, h, size, 1 - chosen[0]), None
-
-        return lax.scan(step, h, jnp.asarray(np.eye(len(self.block), dtype=np.float32)))[0]
+        for block in self.block:
+            h = block(h)
+        return h
 
     def __call__(
         self,
         z: Float[Array, "n h w c"],
-        size: Size = None,
+        size: Size | None = None,
         sigma: Float[Array, " n"] | None = None,
     ) -> Float[Array, "n h w c"]:
         """r(z, sigma), or r(z) of a network without `config.noise_input`, which ignores sigma.
 
         Args:
-            size: of the image in z, see `conv3x3_reflect_window`, where it fills only a part.
+            size: of the image in z, where it fills only a part (see `window`).
             sigma: noise level of each image, in grey levels.
 
         Raises:
@@ -198,31 +176,62 @@ class ResidualNetwork(nn.Module):
             # Everywhere, so that the reflected border of an image in a window has it too.
             level = jnp.broadcast_to(sigma[:, None, None, None], (*z.shape[:3], 1))
             x = jnp.concatenate([z, level.astype(z.dtype)], axis=-1)
-        h = self.encoder(x, size).astype(self.dtype or z.dtype)
-        if self.is_initializing():
-            h = self.feedback(h)
-        else:
-            h = self._steps(h, size)
-        return self.decoder(h.astype(z.dtype), size)
+        if size is not None:
+            return self._in_window(x, size)
+        h = self.encoder(x).astype(self.dtype or z.dtype)
+        h = self.feedback(h) if self.is_initializing() else self._steps(h)
+        return self.decoder(h.astype(z.dtype))
 
-    def _steps(self, h: Float[Array, "n h w f"], size: Size) -> Float[Array, "n h w f"]:
+    def _steps(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
         """All feedback steps. Not `nn.scan`, which traces its body twice."""
         network = self.clone(parent=None)
 
+        @functools.partial(jax.jit, inline=True)  # traced once, for both loops
         def feedback(h: Array, variables: Any) -> Any:
-            return network.apply(variables, h, size, method="feedback")
+            return network.apply(variables, h, method="feedback")
 
         def loop(h, variables, unroll=False):
             length = self.config.feedback_steps
             step = lambda h, _: (feedback(h, variables), None)  # noqa: E731
             return lax.scan(step, h, length=length, unroll=unroll)[0]
 
-        if size is not None:
-            return loop(h, self.variables)
-        feedback = jax.jit(feedback, inline=True)  # traced once, for both loops
         # XLA's loops on a GPU copy what they carry. On a CPU unrolling gains nothing.
         unrolled = functools.partial(loop, unroll=True)
         return lax.platform_dependent(h, self.variables, cuda=unrolled, rocm=unrolled, default=loop)
+
+    def _in_window(self, x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w c"]:
+        """The same of an image in a window, in no more than two arrays of features."""
+        params, p, dtype = self.variables["params"], self.precision, self.dtype or x.dtype
+        # Blocks are alike but for the identity: one to compile instead of all.
+        blocks = [params[f"block_{i}"] for i in range(self.config.depth)]
+        blocks = jax.tree.map(lambda *a: jnp.stack(a).astype(dtype), *blocks)
+        convolve = functools.partial(conv3x3_reflect_window, size=size, precision=p)
+
+        def block(carry: tuple[Array, Array], chosen: Array) -> tuple[Any, None]:
+            h, r = carry
+            # A product chooses: XLA would fuse a slice of slopes into the loops over all pixels,
+            # and take it again for each.
+            choose = functools.partial(jnp.tensordot, chosen, axes=1, precision="highest")
+            b = jax.tree.map(choose, blocks)
+            r = convolve(h, b["slopes_1"], **b["conv_1"], into=r)
+            h = convolve(r, b["slopes_2"], **b["conv_2"], into=h, factor=1 - chosen[0])
+            return (h, r), None
+
+        def compressed(h: Array, first: Any, count: int) -> Array:
+            rows = lax.dynamic_slice_in_dim(h, first, count, 1)
+            return compress(rows, params["slopes"], **params["compress"], precision=p)
+
+        def feedback(carry: tuple[Array, Array], _: None) -> tuple[Any, None]:
+            h, r = carry
+            h = in_strips(h, size, compressed)[0]
+            return lax.scan(block, (h, r), jnp.eye(self.config.depth, dtype=dtype))[0], None
+
+        h = conv_window(x, **params["encoder"], size=size, dtype=dtype, precision=p)
+        carry, steps = (h, jnp.zeros_like(h)), self.config.feedback_steps
+        h = lax.scan(feedback, carry, length=steps)[0][0].astype(x.dtype)
+        return conv_window(
+            h, **params["decoder"], size=size, dtype=x.dtype, border="zero", precision=p
+        )
 
 
 @jax.tree_util.register_dataclass

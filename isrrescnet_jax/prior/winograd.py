@@ -93,6 +93,12 @@ def _transformed(x: Float[Array, "n h w c"]) -> list[Float[Array, "n h4 w c"]]:
     return _sums(_BT, [moved(rows[-1], 1), *rows, moved(rows[0], -1)])
 
 
+def _windows(x: Float[Array, "n h w c"]) -> list[Float[Array, "n h4 w c"]]:
+    """The six rows that each group of output rows sees, without zeros around the image."""
+    rows = _split(jnp.pad(x, ((0, 0), (0, 2), (0, 0), (0, 0))))
+    return [a[:, :-1] for a in rows] + [a[:, 1:] for a in rows[:2]]
+
+
 def _along_rows(x: Float[Array, "n h w i"], kernel: Float[Array, "3 i o"]):
     """Correlation along each row. In one dimension XLA leaves it to the faster of its libraries."""
     n, h, w, c = x.shape
@@ -103,16 +109,22 @@ def _along_rows(x: Float[Array, "n h w i"], kernel: Float[Array, "3 i o"]):
 
 
 def correlate(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"]
-) -> Float[Array, "n h w o"]:
-    """3x3 correlation of the zero-padded image. Computes in float32 where the type is narrower."""
-    whole = _whole(x)
+    x: Float[Array, "n h w i"], kernel: Float[Array, "3 3 i o"], rows: int = 1
+) -> Float[Array, "n H w o"]:
+    """3x3 correlation of the zero-padded image. Computes in float32 where the type is narrower.
+
+    Args:
+        rows: of zeros above and below; without any, x has two rows more than whole groups.
+    """
+    whole = _whole(x) if rows else x.astype(jnp.promote_types(x.dtype, jnp.float32))
     kernels = jnp.einsum("ti,ijcd->tjcd", _G.astype(whole.dtype), kernel.astype(whole.dtype))
-    products = [_along_rows(v, k) for v, k in zip(_transformed(whole), kernels, strict=True)]
-    rows = [y.astype(x.dtype) for y in _sums(_AT, products)]
-    # Each of the four is made in one go, and copied to its place whole.
-    y = jnp.stack(lax.optimization_barrier(rows), axis=2)
-    return y.reshape(*whole.shape[:3], -1)[:, : x.shape[1]]
+    six = _transformed(whole) if rows else _sums(_BT, _windows(whole))
+    products = [_along_rows(v, k) for v, k in zip(six, kernels, strict=True)]
+    out = [y.astype(x.dtype) for y in _sums(_AT, products)]
+    if rows:  # each of the four is made in one go, and copied to its place whole
+        out = lax.optimization_barrier(out)
+    y = jnp.stack(out, axis=2)
+    return y.reshape(x.shape[0], -1, *y.shape[3:])[:, : x.shape[1] - 2 + 2 * rows]
 
 
 def kernel_gradient(

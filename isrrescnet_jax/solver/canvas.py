@@ -108,6 +108,11 @@ class Canvas:
         """The device."""
         return self.device or jax.local_devices()[0]
 
+    @property
+    def strips(self) -> bool:
+        """Whether the network passes over a window in strips of rows."""
+        return self.on.platform == "cpu"
+
     @functools.cached_property
     def kernels(self) -> dict[str, Any]:
         """Fused, on the device, once."""
@@ -145,7 +150,7 @@ class Canvas:
         config, turn = self.weights.config, hasattr(self.operator, "turned")
         plans, needs = {}, {}
         for windows in offers(config.halo, self.tile):
-            chosen = plan(height, width, config.halo, windows, turn)
+            chosen = plan(height, width, config.halo, windows, turn, self.strips)
             if chosen is not None:
                 plans[windows], (rows, columns) = chosen, chosen.canvas
                 needs[windows] = mem.footprint(config, chosen.window, self.dtype, rows * columns)

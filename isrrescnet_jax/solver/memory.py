@@ -21,8 +21,8 @@ def footprint(
 ) -> int:
     """Bytes of device memory for the network in a window of a canvas.
 
-    Five arrays of features, in their type: four is what the compiler plans on a CPU. For the rest
-    of a program, `IMAGES` images of `pixels` pixels.
+    Five arrays of features, in their type: two and a half are what the compiler plans on a CPU,
+    where most is done in strips. For the rest of a program, `IMAGES` images of `pixels` pixels.
     """
     features = 2 if jnp.dtype(dtype or jnp.float32) == jnp.bfloat16 else 4
     each = 5 * features * config.features + 8 * (config.channels + config.noise_input)

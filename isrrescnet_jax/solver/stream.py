@@ -150,9 +150,10 @@ class Stream:
             # So that a band is as high as a window.
             rows = max(self.rows or windows[-1][0] // scale, 2 * margin + 8)
             parts = bands(h, rows, margin)
-            chosen = plan(parts[0].count * scale, width, config.halo, windows, turn=False)
+            high = parts[0].count * scale
+            chosen = plan(high, width, config.halo, windows, False, canvas.strips)
             if chosen is not None:
-                pixels = parts[0].count * scale * width
+                pixels = high * width
                 needs[windows] = mem.footprint(config, chosen.window, canvas.dtype, pixels)
                 plans[windows] = (parts, chosen, needs[windows])
         return plans[mem.first_that_fits(needs, canvas.memory)]

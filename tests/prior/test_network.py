@@ -20,13 +20,6 @@ def test_feedback_steps_in_a_row_compute_the_same(monkeypatch, small, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), loop)
 
 
-def test_prelu_derivative_at_zero_is_the_slope():
-    slopes = jnp.array([0.1, 0.3])
-    grad = jax.grad(lambda x: network.prelu(x, slopes).sum())
-    np.testing.assert_allclose(grad(jnp.zeros(2)), slopes)
-    np.testing.assert_allclose(grad(jnp.ones(2)), 1)
-
-
 def test_flax_initialises_the_same_tree(small):
     module = network.ResidualNetwork(small.config)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
