@@ -9,6 +9,7 @@ import torch
 
 import isrrescnet_jax as isr
 from isrrescnet_jax import images
+from isrrescnet_jax.evaluation.metrics import psnr
 
 from . import torch_model
 from .names import to_torch
@@ -83,9 +84,7 @@ def _compare_published(sr: np.ndarray, path: Path, folder: Path) -> None:
     if other.shape != sr.shape:
         raise ValueError(f"{published} is {other.shape}, the result {sr.shape}")
     difference = np.abs(sr.astype(int) - other)
-    error = np.mean(difference.astype(float) ** 2)
-    psnr = 10 * np.log10(255**2 / error) if error else np.inf
     print(
         f"  against {published}: {np.mean(difference > 0):.2e} of the bytes differ, "
-        f"by {difference.max()} at most, PSNR between them {psnr:.2f} dB"
+        f"by {difference.max()} at most, PSNR between them {psnr(sr, other):.2f} dB"
     )

@@ -47,7 +47,7 @@ class Benchmark:
     tasks: tuple[str, ...] = TASKS
     """See above."""
     rounds: int = 5
-    """How often both take turns, after one that does not count."""
+    """How often both take turns, after two that do not count, of which the first compiles."""
     json: Path | None = None
     """File for the numbers."""
 

@@ -25,13 +25,14 @@ import select
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_files
+from . import fuzz_files, harness
 from .harness import environment
 
 LIMIT = 2**30  # bytes above an idle process
@@ -201,8 +202,8 @@ def _child(todo: Sequence[Case], files: dict, folder: Path, pipe: int) -> None:
     gc.collect()
     gc.freeze()
     gc.freeze = lambda: None  # commands freeze what they import, which here would be all the rest
-    idle = _memory("VmRSS")
-    limit = _memory("VmSize") + LIMIT
+    idle = harness.memory("VmRSS") or 0
+    limit = (harness.memory("VmSize") or 0) + LIMIT
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for case in todo:
         gc.collect()
@@ -212,17 +213,11 @@ def _child(todo: Sequence[Case], files: dict, folder: Path, pipe: int) -> None:
         start = time.process_time()
         what, line = run_case(case, data, folder)
         seconds = time.process_time() - start
-        peak = (_memory("VmHWM") - idle) / 1e6
+        peak = ((harness.memory("VmHWM") or 0) - idle) / 1e6
         if what in GOOD and peak > LIMIT / 1e6:
             what = "too much memory"
         outcome = Outcome(case.id, what, line, round(seconds, 3), round(peak, 1))
         os.write(pipe, f"{json.dumps(dataclasses.asdict(outcome))}\n".encode())
-
-
-def _memory(name: str) -> int:
-    """Bytes, from /proc."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def outcomes(todo: Sequence[Case], files: dict, folder: Path) -> Iterator[Outcome]:
@@ -351,7 +346,9 @@ def main() -> int:
     parser.add_argument("--part", type=float, default=1.0, help="share of the cases")
     parser.add_argument("--seed", type=int, default=0, help="which share")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/isrrescnet-fuzz"))
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "isrrescnet-fuzz"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("fuzz.json"))
     options = parser.parse_args()
     os.environ["ISRRESCNET_CACHE"] = ""

@@ -18,6 +18,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Campaign:
     """Of each run; those of two processes make half as many."""
     seed: int = 0
     """Of the moments."""
-    work: Path = Path("/tmp/isrrescnet-kills")
+    work: Path = Path(tempfile.gettempdir()) / "isrrescnet-kills"
     """Folder for the runs. Those that are done are not repeated."""
     out: Path = Path(__file__).with_name("kills.json")
     """File for the figures, written after every run."""

@@ -14,7 +14,6 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +32,9 @@ from isrrescnet_jax.dihedral import turn as dihedral
 from isrrescnet_jax.evaluation import metrics
 from isrrescnet_jax.evaluation.degrade import degrade, modcrop
 from isrrescnet_jax.files import atomic_path
+from isrrescnet_jax.train import muon
+
+from . import harness
 
 CROP = 192  # side of the validation crops
 PATCH = 64  # side of the patches, or the next multiple of the scale
@@ -138,12 +140,11 @@ class Pixels:
 
     def __init__(self, data: Path, validation: Path):
         files = sorted(p for p in data.rglob("*") if p.suffix.lower() in images.FORMATS)
-        read = [images.to_uint8(images.read(path).color) for path in files]
-        self.hr = [np.broadcast_to(a, (*a.shape[:2], 3)) for a in read if min(a.shape[:2]) >= 80]
+        self.hr = [a for a in map(images.read_rgb, files) if min(a.shape[:2]) >= 80]
         self._lr: dict[int, list[np.ndarray]] = {}
         self.crops = []
         for path in images.find([validation])[::2]:
-            a = images.to_uint8(images.read(path).color)
+            a = images.read_rgb(path)
             top, left = (side // 2 - CROP // 2 for side in a.shape[:2])
             self.crops.append(a[top : top + CROP, left : left + CROP])
 
@@ -175,16 +176,9 @@ def optimizer(cell: Cell) -> optax.GradientTransformation:
     peak = cell.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0, peak, 20, cell.steps)
 
-    def directions(params):
-        def dimensions(path, leaf):
-            kernel = getattr(path[-1], "key", None) == "v"
-            return contrib.MuonDimensionNumbers((0, 1, 2), 3) if kernel else None
-
-        return jax.tree_util.tree_map_with_path(dimensions, params)
-
     made = {
         "adam": lambda: optax.adam(rate, 0.9, 0.99),
-        "muon": lambda: contrib.muon(rate, muon_weight_dimension_numbers=directions),
+        "muon": lambda: muon(rate),
         # It warms up by itself, and divides 0 by 0 at a rate of 0.
         "prodigy": lambda: contrib.prodigy(optax.cosine_decay_schedule(peak, cell.steps)),
         "schedule_free": lambda: contrib.schedule_free_adamw(peak, warmup_steps=20),
@@ -248,7 +242,7 @@ def train(cell: Cell, pixels: Pixels, every: int, given: str | Path = "x4") -> d
     def measure(network):
         found = images.to_uint8(np.asarray(upscale(network, low)))
         pairs = zip(found, pixels.crops, strict=True)
-        values = [metrics.psnr(metrics.luma(a), metrics.luma(b), cell.scale) for a, b in pairs]
+        values = [metrics.luma_psnr(a, b, cell.scale) for a, b in pairs]
         if not np.isfinite(np.mean(values)):
             raise FloatingPointError("no number any more")
         return float(np.mean(values))
@@ -300,15 +294,6 @@ class Study:
     start: str = "x4"
     out: Path = Path(__file__).with_suffix(".json")
     figure: Path | None = None
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def plain(cell: Cell) -> dict:
@@ -372,7 +357,7 @@ def main(study: Study) -> None:
         except FloatingPointError as error:  # the others go on
             print(f"    {error}", flush=True)
             continue
-        machine = f"{processor()}, {os.cpu_count()} cores"
+        machine = f"{harness.processor()}, {os.cpu_count()} cores"
         made = {"machine": machine, "jax": version("jax"), "optax": version("optax")}
         made["date"] = str(datetime.date.today())
         # Read again: another process may have added cells.

@@ -50,7 +50,7 @@ class Finish:
         batches = json.loads(metadata["training"])["data"]
         recipe = (
             f"{figures['step']} steps of {batches['batch']} patches of {batches['patch']}x"
-            f"{batches['patch']} and what went before, see experiments/weights.py"
+            f"{batches['patch']} and what went before, see MODEL_CARD.md"
         )
         about = {"about": self.about, "recipe": recipe, "data": self.data}
         save_weights(Weights(params, config), self.target, about)

@@ -48,11 +48,11 @@ class Prior(Protocol):
 
     def __call__(
         self,
-        z: Float[Array, "n H W c"],
+        z: Inexact[Array, "n H W c"],
         sigma: Float[Array, " n"],
         alpha: Float[Array, ""],
         /,
-    ) -> Float[Array, "n H W c"]:
+    ) -> Inexact[Array, "n H W c"]:
         """N, with `sigma` the noise level of each image and `alpha` that of the iteration."""
         ...
 

@@ -84,19 +84,3 @@ def optimized():
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", True)
-
-
-@contextlib.contextmanager
-def compilations():
-    """A list that grows by one for every program that is compiled."""
-    compiled = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)

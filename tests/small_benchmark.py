@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from conftest import photo
-from PIL import Image
+from training_images import save
 
 from isrrescnet_jax.evaluation import evaluate
 from isrrescnet_jax.evaluation.degrade import degrade
@@ -15,12 +15,6 @@ def nearest(lr: np.ndarray) -> np.ndarray:
     """A model: every pixel twice, a little too bright, so never quite right."""
     assert lr.dtype == np.float32 and lr.shape[2] == 3
     return lr.repeat(2, 0).repeat(2, 1) + 0.4
-
-
-def save(image: np.ndarray, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-    return path
 
 
 def three_photos(folder: Path) -> Path:

@@ -5,13 +5,14 @@ import dataclasses
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ..dihedral import turn
 from ..files import atomic_path
 from ..sizes import host_memory, said
 from .declared import check_room, declared
@@ -42,17 +43,8 @@ READABLE = FORMATS | {
 PILLOWS = sorted(set(READABLE.values()))
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# EXIF orientation -> the picture as it is meant to be seen; arrays are (h, w, ...).
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
+# EXIF orientation -> the variant that shows the picture as it is meant to be seen.
+_UPRIGHT = {1: 0, 2: 2, 3: 3, 4: 1, 5: 4, 6: 5, 7: 7, 8: 6}
 
 
 def read(path: str | os.PathLike) -> Picture:
@@ -165,7 +157,7 @@ def assembled(
     pixels: Shaped[np.ndarray, "h w c"], metadata: Metadata, icc: bytes | None, orientation: int
 ) -> Picture:
     """A picture, upright; floating point is in [0, 255] already."""
-    pixels = _UPRIGHT.get(orientation, _UPRIGHT[1])(pixels)
+    pixels = turn(pixels, _UPRIGHT.get(orientation, 0))
     unit = 257 if pixels.dtype == np.uint16 else 1
     bits = 8 if pixels.dtype == np.uint8 else 16
     values = np.divide(pixels, unit, dtype=np.float32)

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, ArrayLike, Inexact, Shaped
 
+from . import depthwise
 from .operator import Image, Operator
 
 
@@ -102,25 +102,12 @@ class Convolution(Operator):
 
     def forward(self, x: Image) -> Image:
         """k * x."""
-        kernel, channels = jnp.asarray(self.kernel), x.shape[3]
-        if kernel.ndim not in (2, 3) or (kernel.ndim == 3 and len(kernel) != channels):
-            raise ValueError(f"the kernel must be (k, l) or ({channels}, k, l), not {kernel.shape}")
-        rows, columns = kernel.shape[-2:]
-        taps = jnp.broadcast_to(kernel, (channels, rows, columns)).transpose(1, 2, 0)[:, :, None]
+        kernel = depthwise.kernels(jnp.asarray(self.kernel), x.shape[3])
         kind = jnp.result_type(x.dtype, jnp.complex64) if jnp.iscomplexobj(kernel) else x.dtype
-        # Turned about, as the primitive correlates; what is behind a pixel pads before it.
-        taps = taps[::-1, ::-1].astype(kind)
-        pads = [((size - 1) // 2, size // 2) for size in (rows, columns)]
+        # What is behind a pixel pads before it, as the kernel is turned about for a correlation.
+        pads = [((size - 1) // 2, size // 2) for size in kernel.shape[-2:]]
         x = jnp.pad(x.astype(kind), ((0, 0), *pads, (0, 0)), mode=self.border)
-        return lax.conv_general_dilated(
-            x,
-            taps,
-            (1, 1),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=channels,
-            precision="highest",
-        )
+        return depthwise.correlate_each(x, kernel[:, ::-1, ::-1])
 
     def initial(self, y: Image) -> Image:
         """y."""

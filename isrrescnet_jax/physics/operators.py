@@ -29,13 +29,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
 from ..representation import in_one_line
-from . import sampling
+from . import depthwise, sampling
 from .operator import Composition, Operator, Scaled
 from .placed import Axis, High, Low, Placed
 
@@ -266,21 +265,18 @@ class Blur(_Operator):
     def turned(self) -> Any:
         return dataclasses.replace(self, kernel=jnp.swapaxes(self.kernel, -1, -2))
 
-    def _kernel(self, channels: int) -> Float[Array, "k k 1 c"]:
+    def _kernels(self, channels: int) -> Inexact[Array, "c k k"]:
         # Checked here and not on construction: JAX rebuilds pytrees from anything.
-        shape = jnp.shape(self.kernel)
-        if len(shape) not in (2, 3) or shape[-1] != shape[-2]:
-            raise ValueError(f"the kernel must be (k, k) or (c, k, k), not {shape}")
-        if len(shape) == 3 and shape[0] != channels:
-            raise ValueError(f"a kernel for {shape[0]} channels does not fit {channels}")
-        k = shape[-1]
+        kernel = depthwise.kernels(self.kernel, channels)
+        k = kernel.shape[-1]
+        if kernel.shape[-2] != k:
+            raise ValueError(f"the kernel must be square, not {kernel.shape[-2:]}")
         if self._reference and (k % 2 == 0 or k < self.scale):
             raise ValueError(
                 f"a {k}x{k} kernel at scale {self.scale}: the reference needs an odd size of at "
                 "least the scale; use reference=False"
             )
-        kernel = jnp.broadcast_to(jnp.asarray(self.kernel), (channels, k, k))
-        return kernel.transpose(1, 2, 0)[:, :, None]
+        return kernel
 
     def axis(self, n: int, real: str) -> Axis:
         k, s = jnp.shape(self.kernel)[-1], self.scale
@@ -291,20 +287,12 @@ class Blur(_Operator):
         # Of a canvas, what lies outside of the image sees some of it all the same.
         return super().axis(n, real) | {"seen": seen, "inside": np.ones(n, real)}
 
-    def _convolve(self, x: High) -> Low:
-        """Depthwise correlation with stride s, without padding."""
-        return lax.conv_general_dilated(
-            x,
-            self._kernel(x.shape[3]).astype(x.dtype),
-            (self.scale, self.scale),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[3],
-            precision="highest",
-        )
+    def _correlate(self, x: High) -> Low:
+        return depthwise.correlate_each(x, self._kernels(x.shape[3]), self.scale)
 
     def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
-        y = self._convolve(columns["seen"](rows["seen"](x, 1), 2))
+        seen = columns["seen"](rows["seen"](x, 1), 2)
+        y = self._correlate(seen)
         above, beside = (jnp.asarray(axis["inside"], y.dtype) for axis in (rows, columns))
         return y * jnp.outer(above, beside)[:, :, None]
 
@@ -312,10 +300,9 @@ class Blur(_Operator):
         if not self._reference:
             return self._adjoint(y, rows, columns)
         (n, h, w, c), s = y.shape, self.scale
-        self._kernel(c)  # is checked before its shape is used
-        k = jnp.shape(self.kernel)[-1]
+        k = self._kernels(c).shape[-1]
         full = jax.ShapeDtypeStruct((n, (h - 1) * s + k, (w - 1) * s + k, c), y.dtype)
-        (x,) = jax.linear_transpose(self._convolve, full)(y)
+        (x,) = jax.linear_transpose(self._correlate, full)(y)
         return x[:, : h * s, : w * s]
 
     @property

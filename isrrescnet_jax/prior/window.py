@@ -173,7 +173,7 @@ def _reflected(line: Float[Array, "n l i"], ends: tuple[Any, Any]) -> Float[Arra
 
 
 def reflect_borders(x: Float[Array, "n H W i"], size: Size, width: int) -> Float[Array, "n H W i"]:
-    """Reflect the image of `size` in x (see `conv3x3_reflect_window`) by `width` pixels, 1 or 2.
+    """Reflect the image of `size` in x by `width` pixels, 1 or 2.
 
     What surrounds it is overwritten; the edge pixel is not repeated.
     """

@@ -95,7 +95,7 @@ def _transformed(x: Float[Array, "n h w c"]) -> list[Float[Array, "n h4 w c"]]:
 
 def _windows(x: Float[Array, "n h w c"]) -> list[Float[Array, "n h4 w c"]]:
     """The six rows that each group of output rows sees, without zeros around the image."""
-    rows = _split(jnp.pad(x, ((0, 0), (0, 2), (0, 0), (0, 0))))
+    rows = _split(jnp.pad(x, ((0, 0), (0, ROWS - 2), (0, 0), (0, 0))))
     return [a[:, :-1] for a in rows] + [a[:, 1:] for a in rows[:2]]
 
 
@@ -145,9 +145,8 @@ def kernel_gradient(
 
     def strip(total, index):
         corner = (index // (count // groups), index % (count // groups) * groups * ROWS, 0, 0)
-        d = lax.dynamic_slice(x, corner, (1, (groups + 1) * ROWS, w + 2, inputs))
-        rows = _split(d)
-        d = jnp.stack(_sums(_BT, [a[:, :-1] for a in rows] + [a[:, 1:] for a in rows[:2]]))
+        d = lax.dynamic_slice(x, corner, (1, groups * ROWS + 2, w + 2, inputs))
+        d = jnp.stack(_sums(_BT, _windows(d)))
         d = jnp.concatenate([d[:, :, :, j : j + w] for j in range(3)], axis=-1)
         y = lax.dynamic_slice(g, corner, (1, groups * ROWS, w, g.shape[-1]))
         y = jnp.stack(_sums(_AT.T, _split(y)))

@@ -10,18 +10,7 @@ as they say). `context` holds all arrays that the step depends on (operator, pri
 an implementation with a derivative of its own sees every input explicitly; `carry` is a `State`,
 `xs` are the schedule's (alpha, w). A way of one's own is a class with that method: as a frozen
 dataclass and a pytree (`jax.tree_util.register_dataclass`) its programs are kept between calls.
-
-    @jax.tree_util.register_dataclass
-    @dataclasses.dataclass(frozen=True)
-    class Damped:  # gradients shrink by a factor in every iteration that they pass
-        factor: float
-
-        def run(self, step, context, carry, xs):
-            def damped(carry, x):
-                mix = lambda a: self.factor * a + (1 - self.factor) * jax.lax.stop_gradient(a)
-                return step(context, jax.tree.map(mix, carry), x)
-
-            return jax.lax.scan(damped, carry, xs)
+CONTRIBUTING.md has one, which is a test.
 
 Every way but `Until` works in reverse mode, and all in forward mode, under `jit` and `vmap`.
 """

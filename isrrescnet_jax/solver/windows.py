@@ -1,7 +1,7 @@
 """The network on a part of a canvas, in windows of a few sizes.
 
 A canvas is an array that an image fills from its corner on. What the network sees of it is moved
-into a window (see `prior.border`): one for a small image, a grid of them for a large one, each with
+into a window (see `prior.window`): one for a small image, a grid of them for a large one, each with
 the halo that an output pixel sees. Size and places are inputs of the program, so that one serves
 all images that fit; the residual is that of the whole image, but for rounding.
 """
@@ -26,16 +26,16 @@ Size = tuple[int, int]
 # Heights and widths of windows; images are laid on their side where that is less work. Sought for
 # least work on a CPU, which leaves out the rows below an image: on images whose sides are uniform
 # in 64 to 256 pixels 1.25 times that of the images themselves, in the four from 188 to 256 rows,
-# and in 256 to 1024 pixels 1.17 times, in the three from 484 to 1092 rows (elsewhere 1.6 and 1.7
+# and in 256 to 1024 pixels 1.22 times, in the three from 804 to 1036 rows (elsewhere 1.6 and 1.7
 # times). Squares are for the sizes that people like best and images that fill them. Those behind
 # `LARGEST`, with which a CPU takes half a gigabyte, are only taken where memory has no say.
 WINDOWS: tuple[Size, ...] = (
     *((64, 68), (68, 68), (132, 132), (188, 140), (260, 156), (244, 216), (256, 260), (260, 260)),
-    *((516, 516), (484, 876), (844, 724), (1092, 560)),
+    *((516, 516), (1036, 400), (804, 668), (1028, 524)),
     *((1028, 1028), (1028, 1452), (1452, 2052), (2052, 2900), (2900, 4100)),
 )
 FILLED = 0.98  # of a square
-LARGEST: Size = (1092, 560)
+LARGEST: Size = (1028, 524)
 HALO = 44  # the official network's; what others see beyond it makes windows wider
 ROOM = 16  # places that each program has room for
 

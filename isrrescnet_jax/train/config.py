@@ -5,13 +5,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ..config import SCALES, ModelConfig
 from ..data import DataConfig
-from ..solver.backward import Checkpointed, Full, Truncated, Window
+from ..solver.backward import Checkpointed, Full, Random, Truncated, Window
 from ..weights import Weights
 from . import losses
 
@@ -182,8 +181,7 @@ class TrainConfig:
             if step is None:
                 return Window(iterations, self.k2)
             key = jax.random.fold_in(jax.random.key(self.seed), step)
-            likelihood = -np.log(np.arange(1, iterations + 1, dtype=np.float32))
-            return Window(1 + jax.random.categorical(key, jnp.asarray(likelihood)), self.k2)
+            return Random(self.k2, key).window(iterations)
         return Full() if self.backward == "full" else Checkpointed()
 
     @property

@@ -15,7 +15,7 @@ from isrrescnet_jax import data, images
 from isrrescnet_jax.data import DataConfig, looks
 from isrrescnet_jax.evaluation.degrade import degrade
 
-BENCHMARK = Path(os.environ.get("ISRRESCNET_BENCHMARK", "/work/shared/data/benchmark"))
+BENCHMARK = Path(os.environ.get("ISRRESCNET_BENCHMARK", "benchmark"))
 
 
 def warned(caplog, **fields) -> tuple[list[str], dict[str, int]]:

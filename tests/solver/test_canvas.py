@@ -4,11 +4,12 @@ import functools
 import jax
 import numpy as np
 import pytest
-from conftest import compilations, exact, photo
+from conftest import exact, photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isrrescnet_jax as isr
+from experiments.harness import compiled_programs
 from isrrescnet_jax.solver.canvas import Canvas, iterate
 from isrrescnet_jax.upscaler import Upscaler
 
@@ -111,7 +112,7 @@ def test_fifty_sizes_share_a_few_programs(small):
     deep = {"depth": 5, "feedback_steps": 4, "iterations": 1}
     config = dataclasses.replace(small.config, features=4, scale=4, **deep)
     weights = exact(isr.init_weights(config, jax.random.key(0)))
-    sides = np.random.default_rng(0).integers(16, 65, (200, 2))  # see benchmark_folder
+    sides = np.random.default_rng(0).integers(16, 65, (200, 2))  # 64 to 256 HR pixels
     sizes = list(dict.fromkeys(map(tuple, sides.tolist())))[:50]
     for tile in ("auto", 48):
         upscaler = Upscaler(weights, tile=tile)
@@ -123,7 +124,7 @@ def test_fifty_sizes_share_a_few_programs(small):
             chosen.setdefault((p.window, p.turned), size)
             chosen[p.window, p.turned, len(p.places)] = size
         upscaler(photo(4, 4)[0])  # what all sizes need: fused kernels
-        with compilations() as compiled:
+        with compiled_programs() as compiled:
             for size in set(chosen.values()):
                 upscaler(photo(*size)[0])
         assert len(compiled) <= 4 < len(set(chosen.values()))

@@ -135,8 +135,18 @@ def test_three_iterations_with_a_projection_that_acts(deep):
     y = photo(90, 70)[0].astype(np.float32)
     got = Stream(Canvas(deep, isr.Bicubic(2), 0.5, tile=48), None, 20)(y).image
     expected = isr.reconstruct(deep, y[None], noise=0.5).image[0]
-    free = isr.reconstruct(deep, y[None], noise=1e6).image[0]
-    assert np.abs(expected - free).max() > 0.1
+    shrinks = []
+
+    def prior(z, sigma, alpha):
+        r = learned.residual(z)
+        shrink = shrinkage(jnp.sum(r**2), r.size, sigma, alpha)
+        jax.debug.callback(lambda value: shrinks.append(float(value[0])), shrink)
+        return shrink * r
+
+    learned = LearnedPrior.from_weights(deep)
+    other = isr.reconstruct(deep, y[None], noise=0.5, prior=jax.tree_util.Partial(prior))
+    np.testing.assert_allclose(other.image[0], expected, atol=0.001)
+    assert len(shrinks) == 3 and max(shrinks) < 0.9
     np.testing.assert_allclose(got, expected, atol=0.001)
 
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_problem as problems
-from conftest import compilations, photo
+from conftest import photo
 
 import isrrescnet_jax as isr
+from experiments.harness import compiled_programs
 from isrrescnet_jax.solver.constraint import NonNegative, Unconstrained
 from isrrescnet_jax.solver.state import inexact
 
@@ -114,7 +115,7 @@ def test_an_eager_gradient_is_compiled_once(tiny):
     gradient = jax.grad(lambda w, y: isr.reconstruct(w, y, noise=2.0).image.mean())
     other = lr + 1
     gradient(tiny, lr)
-    with compilations() as compiled:
+    with compiled_programs() as compiled:
         gradient(tiny, other)
     assert not compiled
 
