@@ -41,7 +41,7 @@ class Upscaler:
             weights, unless it was made with another `reference` (with a warning).
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
-        dtype: of the features, "float32" or "bfloat16"; see `faster_dtype`.
+        dtype: of the features, "float32" (the default), "bfloat16" or "auto"; see `fastest_dtype`.
         ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work.
         tile: side of the tiles in high-resolution pixels; "auto" takes what fits into
             memory, None never cuts a picture. The result does not depend on it.
@@ -76,15 +76,15 @@ class Upscaler:
             raise ValueError(f"scale {self.scale} and operator {operator} do not agree")
         object.__setattr__(self, "operator", operator)
         object.__setattr__(self, "scale", operator.scale)
-        object.__setattr__(self, "dtype", faster_dtype(self.dtype, self.device))
+        object.__setattr__(self, "dtype", fastest_dtype(self.dtype, self.device))
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
         self._canvas  # noqa: B018 (warns here, if it must)
 
     @functools.cached_property
     def _canvas(self) -> Canvas:
-        options = (self.noise, self.iterations, self.dtype, self.tile, self.max_memory, self.device)
-        return Canvas(self.weights, self.operator, *options)
+        names = ("noise", "iterations", "dtype", "tile", "max_memory", "device")
+        return Canvas(self.weights, self.operator, **{name: getattr(self, name) for name in names})
 
     def _run(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
         """On a canvas, or in bands of rows where one would be too large."""
@@ -135,20 +135,23 @@ class Upscaler:
         )
 
 
-def faster_dtype(dtype: Any, device: Any = None) -> Any:
-    """float32 in the place of bfloat16 on a CPU, which a warning says; else what was asked for.
+def fastest_dtype(dtype: Any, device: Any = None) -> Any:
+    """The type of the features for a device: bfloat16 never on a CPU.
 
     XLA's convolutions in bfloat16 take longer there, with and without instructions for it: 1.8
-    times as long on a Zen 5, 2.5 times on a processor with AMX.
+    times as long on a Zen 5, 2.5 times on a processor with AMX. On GPUs and TPUs they are faster.
 
     Args:
+        dtype: "auto" chooses; bfloat16 on a CPU becomes float32, with a warning; others stay.
         device: JAX's default device if None.
     """
-    if dtype is None or np.dtype(dtype) != jnp.bfloat16:
+    if dtype is None or (dtype != "auto" and np.dtype(dtype) != jnp.bfloat16):
         return dtype
     if (device or jax.local_devices()[0]).platform != "cpu":
-        return dtype
-    warnings.warn("bfloat16 is slower than float32 on a CPU: computing in float32", stacklevel=3)
+        return "bfloat16" if dtype == "auto" else dtype
+    if dtype != "auto":
+        message = "bfloat16 is slower than float32 on a CPU: computing in float32"
+        warnings.warn(message, stacklevel=3)
     return "float32"
 
 

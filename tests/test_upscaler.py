@@ -1,12 +1,13 @@
 import dataclasses
 import types
+import warnings
 
 import numpy as np
 import pytest
 from conftest import exact, photo
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.upscaler import Upscaler, faster_dtype
+from isrrescnet_jax.upscaler import Upscaler, fastest_dtype
 
 RGB = photo(9, 12)[0]
 
@@ -69,8 +70,10 @@ def test_bfloat16_is_float32_on_a_cpu(small):
         upscaler = Upscaler(small, dtype="bfloat16")
     np.testing.assert_array_equal(upscaler(RGB), Upscaler(small)(RGB))
     gpu = types.SimpleNamespace(platform="gpu")
-    assert faster_dtype("bfloat16", gpu) == "bfloat16"
-    assert faster_dtype(None) is None and faster_dtype("float32") == "float32"
+    assert fastest_dtype("bfloat16", gpu) == fastest_dtype("auto", gpu) == "bfloat16"
+    with warnings.catch_warnings(action="error"):
+        assert Upscaler(small, dtype="auto").dtype == "float32"
+    assert fastest_dtype(None) is None and fastest_dtype("float32") == "float32"
 
 
 def test_options_reach_the_network(small):

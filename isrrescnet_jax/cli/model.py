@@ -29,8 +29,8 @@ class Model:
     """Side of tiles in high-resolution pixels; auto: what fits. Exact either way."""
     max_memory: str | None = None
     """Memory for one picture, such as 800M or 6G; what is free by default."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the network's features; bfloat16 is faster on GPUs and TPUs."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Type of the network's features; bfloat16 is faster on GPUs and TPUs. auto: the fastest."""
     noise: float | Literal["estimate"] = "estimate"
     """Noise level of the input in grey levels, if known."""
     iterations: int | None = None
@@ -84,15 +84,17 @@ class Model:
             progress=True,
         )
 
-    def software(self, scale: int) -> str:
+    def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""
+        scale = upscaler.operator.scale
         from ..weights import shipped_weights
 
         name = self.weights or f"x{scale}"
         file = shipped_weights().get(name, Path(name))
         said = {"weights": f"{file.stem} {_hash(file)}", "scale": scale}
+        options = dataclasses.replace(self, dtype=upscaler.dtype)
         for field in ("ensemble", "dtype", "noise", "iterations", "operator", "physics"):
-            value, default = getattr(self, field), getattr(Model, field)
+            value, default = getattr(options, field), getattr(Model, field)
             if value != default:
                 said[field] = value
         if self.kernel is not None:

@@ -200,7 +200,11 @@ class ResidualNetwork(nn.Module):
         return lax.platform_dependent(h, self.variables, cuda=unrolled, rocm=unrolled, default=loop)
 
     def _in_window(self, x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w c"]:
-        """The same of an image in a window, in no more than two arrays of features."""
+        """`__call__` of an image in a window, step by step, in no more than two arrays of features.
+
+        Modules have no place to write to: what `feedback`, `ResidualBlock` and `BorderConv` do is
+        said here once more.
+        """
         params, p, dtype = self.variables["params"], self.precision, self.dtype or x.dtype
         # Blocks are alike but for the identity: one to compile instead of all.
         blocks = [params[f"block_{i}"] for i in range(self.config.depth)]

@@ -21,7 +21,7 @@ from ..physics.operators import Bicubic
 from ..prior.network import init_weights
 from ..solver.unroll import reconstruct, schedule
 from ..supervision import WAIT, tell
-from ..upscaler import Upscaler, faster_dtype
+from ..upscaler import Upscaler, fastest_dtype
 from ..weights import Weights, as_bytes, load_weights, with_noise_input
 from . import parallel, speed
 from .agreement import opened
@@ -78,7 +78,7 @@ def train(
     """
     recipe = as_recipe(recipe)
     # The run's own configuration stays, so that it can go on where bfloat16 is faster.
-    dtype = faster_dtype(recipe.config.dtype)
+    dtype = fastest_dtype(recipe.config.dtype)
     computed = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, dtype=dtype))
     config, workdir = recipe.config, epath.Path(workdir)
     devices = parallel.STRATEGIES[strategy]()

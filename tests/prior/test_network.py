@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.prior import network
@@ -20,6 +21,17 @@ def test_feedback_steps_in_a_row_compute_the_same(monkeypatch, small, x64):
     program = str(jax.make_jaxpr(residual)(z))
     assert "unroll=2" in program and "unroll=1" not in program
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), loop)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (9, 12)])
+def test_an_image_in_a_window_sees_the_same_network(small, size, x64):
+    z = jax.random.uniform(jax.random.key(0), (1, *size, 3), jnp.float64, 0, 255)
+    prior = isr.LearnedPrior.from_weights(small)
+    wide = jnp.pad(z, ((0, 0), (2, 14 - size[0]), (2, 14 - size[1]), (0, 0)))
+    module = network.ResidualNetwork(small.config, precision="highest")
+    got = jax.jit(module.apply)({"params": prior.kernels}, wide, size)
+    got = got[:, 2 : 2 + size[0], 2 : 2 + size[1]]
+    np.testing.assert_allclose(got, prior.residual(z), rtol=1e-6, atol=1e-6)
 
 
 def test_flax_initialises_the_same_tree(small):
