@@ -112,6 +112,7 @@ def cells() -> dict[str, Cell]:
         "exact_schedule_free_1e-3": new(muon, optimizer="schedule_free", learning_rate=1e-3),
         "exact_adam_2e-3": new(adam, learning_rate=2e-3),
         "exact_muon_1e-2_seed1": new(best, seed=1),
+        "exact_muon_1e-2_K3_seed1": new(best, iterations=3, feedback_steps=1, seed=1),
         "exact_muon_5e-3_seed1": new(muon, seed=1),
         "exact_muon_2e-2_seed1": new(muon, learning_rate=2e-2, seed=1),
         "exact_step16_adam_1e-3": new(adam, step=16.0),

@@ -2,11 +2,12 @@
 
     isrrescnet train experiments/ten.py --scale 4 --data DIR --workdir DIR --validation DIR
 
-goes on with the shipped ones. From one iteration, as they were made:
+goes on with the shipped ones. From one iteration, as they were made, with the x4 of version 0.1
+(git show c39654a:isrrescnet_jax/assets/x4.safetensors > one.safetensors), on reference physics too:
 
     isrrescnet train experiments/ten.py --scale 4 --data DIR --workdir runs/one --validation DIR \\
-        --init x4 --model.iterations 1 --steps 5000 --warmup-steps 100 --learning-rate 1e-3 \\
-        --ema-decay 0.999
+        --init one.safetensors --model.iterations 1 --steps 5000 --warmup-steps 100 \\
+        --learning-rate 1e-3 --ema-decay 0.999
     python -m experiments.weights lengthen runs/one/weights.safetensors start.safetensors
     isrrescnet train experiments/ten.py --scale 4 --data DIR --workdir runs/ten --validation DIR \\
         --init start.safetensors

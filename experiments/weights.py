@@ -60,9 +60,10 @@ class Finish:
 class Lengthen:
     """Put iterations that move little before the trained one: a start for training all of them.
 
-    Bicubic interpolation U goes through its samples, D U = 1. So z_0 = x_0 - U (D x_0 - y) has
-    D z_0 = y, the data term leaves it as it is, and if N moves little, the trained iteration at the
-    end sees what it was trained on. (Repeated instead, it meets its own results and spoils them.)
+    On reference physics, where bicubic interpolation U goes through its samples, D U = 1: so
+    z_0 = x_0 - U (D x_0 - y) has D z_0 = y, the data term leaves it as it is, and if N moves
+    little, the trained iteration at the end sees what it was trained on. (Repeated instead, it
+    meets its own results and spoils them.)
     """
 
     source: Positional[Path]
@@ -79,7 +80,9 @@ class Lengthen:
 
     def run(self) -> None:
         """Write them."""
-        weights = load_weights(self.source)
+        weights = load_weights(str(self.source))
+        if weights.config.physics != "reference":
+            raise ValueError(f"{self.source}: this is for reference physics, where D U = 1")
         alpha = np.repeat(np.asarray(weights.params["alpha"][:1]), self.iterations)
         alpha[:-1] = self.log_radius
         params = weights.params | {"alpha": alpha, "w": np.full_like(alpha, self.log_momentum)}

@@ -1,7 +1,6 @@
 """The shape of a model: everything about it that is not a number to be learned."""
 
 import dataclasses
-import math
 import numbers
 from typing import Literal
 
@@ -34,7 +33,7 @@ class ModelConfig:
         physics: the operators that the weights were trained with: "reference", those of the
             official implementation with their defects, or "exact" (see `operators`).
         step: length of the gradient step on the data term, z = v - step * gradient(v, y). 1 in the
-            reference; as |D^T D| is about 1 / scale^2, up to 2 scale^2 converges without a prior.
+            reference. Without a prior up to 2 / |D^T D| converges, for `Bicubic` about 2 scale^2.
         noise_input: the encoder sees the noise level as well, in grey levels, as one more channel
             of the same value everywhere (Zhang, Zuo & Zhang, "FFDNet", IEEE TIP 2018). The official
             network knows it only by the radius of the projection.
@@ -71,8 +70,10 @@ class ModelConfig:
             raise ValueError(f"scale must be one of {SCALES} or None, not {self.scale}")
         if self.physics not in PHYSICS:
             raise ValueError(f"physics must be {' or '.join(PHYSICS)}, not {self.physics!r}")
-        if not (isinstance(self.step, int | float) and 0 < self.step < math.inf):
-            raise ValueError(f"step must be a positive number, not {self.step!r}")
+        number = isinstance(self.step, numbers.Real) and not isinstance(self.step, bool)
+        if not (number and 1e-30 <= self.step <= 1e30):  # in float32, with room for products
+            raise ValueError(f"step must be a positive number, not {str(self.step)[:40]}")
+        object.__setattr__(self, "step", float(self.step))
         if not isinstance(self.noise_input, bool):
             raise ValueError(f"noise_input must be true or false, not {self.noise_input!r}")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Float, Num, Real
 
 from .dihedral import VARIANTS, turn, turn_back
@@ -42,7 +43,8 @@ class Upscaler:
         noise: "estimate", or the known noise level in grey levels.
         iterations: all that were trained by default.
         dtype: of the features, "float32" (the default), "bfloat16" or "auto"; see `fastest_dtype`.
-        ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work.
+        ensemble: average over the 8 flips and rotations ("+" in the paper), 8 times the work. For
+            operators that these do not change.
         tile: side of the tiles in high-resolution pixels; "auto" takes what fits into
             memory, None never cuts a picture. The result does not depend on it.
         max_memory: bytes that a picture may take; by default, what is free.
@@ -77,6 +79,11 @@ class Upscaler:
         object.__setattr__(self, "operator", operator)
         object.__setattr__(self, "scale", operator.scale)
         object.__setattr__(self, "dtype", fastest_dtype(self.dtype, self.device))
+        if self.ensemble and not _symmetric(getattr(operator, "kernel", None)):
+            warnings.warn(
+                "the ensemble turns the picture, but not the kernel, which is not symmetric",
+                stacklevel=3,
+            )
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
         self._canvas  # noqa: B018 (warns here, if it must)
@@ -133,6 +140,17 @@ class Upscaler:
         return Solution(
             batch("image", 0), batch("iterates", 1), batch("initial", 0), batch("sigma", 0)
         )
+
+
+def _symmetric(kernel: Any) -> bool:
+    """Whether the flips and rotations leave a kernel as it is; true where that is not known."""
+    if kernel is None or isinstance(kernel, Tracer):
+        return True
+    kernel = np.asarray(kernel)
+    kernel = np.moveaxis(kernel, 0, -1) if kernel.ndim == 3 else kernel
+    turned = (turn(kernel, variant) for variant in VARIANTS)
+    first = next(turned)
+    return all(a.shape == first.shape and np.allclose(a, first) for a in turned)
 
 
 def fastest_dtype(dtype: Any, device: Any = None) -> Any:

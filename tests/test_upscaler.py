@@ -65,6 +65,16 @@ def test_ensemble_is_the_mean_of_the_eight(small):
     np.testing.assert_allclose(Upscaler(small, ensemble=True)(RGB), total / 8, atol=1e-3)
 
 
+def test_the_ensemble_supposes_a_symmetric_kernel(small):
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    with warnings.catch_warnings(action="error"):
+        Upscaler(small, operator=isr.Blur(2, kernel), ensemble=True)
+        Upscaler(small, operator=isr.Blur(2, np.eye(3) / 3))
+    for uneven in (np.outer([1, 2, 1], [2, 1, 1]) / 16, np.stack([kernel] * 2 + [np.eye(3)])):
+        with pytest.warns(UserWarning, match="not symmetric"):
+            Upscaler(small, operator=isr.Blur(2, uneven), ensemble=True)
+
+
 def test_bfloat16_is_float32_on_a_cpu(small):
     with pytest.warns(UserWarning, match="slower than float32 on a CPU"):
         upscaler = Upscaler(small, dtype="bfloat16")

@@ -59,6 +59,8 @@ class _Operator(Operator):
     def __post_init__(self):
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
+        if self.reference is not None and not isinstance(self.reference, bool):
+            raise ValueError(f"reference must be True, False or None, not {self.reference!r}")
 
     @property
     def _reference(self) -> bool:
@@ -345,8 +347,8 @@ def for_weights(operator: Any, config: ModelConfig) -> Any:
     if isinstance(operator, Scaled):
         return dataclasses.replace(operator, operator=for_weights(operator.operator, config))
     if isinstance(operator, Composition):
-        parts = (for_weights(part, config) for part in (operator.outer, operator.inner))
-        return Composition(*parts)
+        outer, inner = (for_weights(part, config) for part in (operator.outer, operator.inner))
+        return dataclasses.replace(operator, outer=outer, inner=inner)
     if not hasattr(operator, "reference"):
         return operator
     if operator.reference is None:

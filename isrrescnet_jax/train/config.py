@@ -249,6 +249,7 @@ class Recipe:
             `unroll`); the projected network, `LearnedPrior`, if None.
         loss: distance of images from targets, (n, h, w, c) both -> (n,) (see `losses`).
         text: of the recipe file. A run with values of its own is resumed only by the same text.
+        file: its name, for messages.
 
     Raises:
         ValueError: a value is of another kind, or does not suit the configuration.
@@ -260,6 +261,7 @@ class Recipe:
     prior: Callable[[Weights], Any] | None = None
     loss: losses.Loss | None = None
     text: str = ""
+    file: str = ""
 
     def __post_init__(self):
         if not isinstance(self.config, TrainConfig):

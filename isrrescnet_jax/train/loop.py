@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -83,7 +84,10 @@ def train(
     config, workdir = recipe.config, epath.Path(workdir)
     devices = parallel.STRATEGIES[strategy]()
     fresh = jax.eval_shape(lambda: fresh_weights(config).params)
-    check_optimizer(make_optimizer(recipe), fresh)
+    try:
+        check_optimizer(make_optimizer(recipe), fresh)
+    except ValueError as error:
+        raise ValueError(f"{recipe.file or 'recipe'}: {error}") from error
 
     @functools.cache
     def compiled(iterations: int, feedback_steps: int, k2: int):
@@ -218,6 +222,13 @@ def initial_weights(config: TrainConfig) -> Weights:
     if config.init is None:
         return fresh_weights(config)
     weights, model = load_weights(config.init), config.model
+    for name in ("physics", "step"):
+        theirs, ours = getattr(weights.config, name), getattr(model, name)
+        if theirs != ours:
+            warnings.warn(
+                f"{config.init} was trained with {name} {theirs}, and goes on with {ours}",
+                stacklevel=2,
+            )
     if model.noise_input:
         weights = with_noise_input(weights)
     theirs, ours = dataclasses.asdict(weights.config), dataclasses.asdict(model)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from ..messages import one_line
 from .config import Recipe, TrainConfig, as_recipe
 
 
@@ -91,7 +92,7 @@ def make_optimizer(recipe: Recipe | TrainConfig) -> optax.GradientTransformation
     """Clipping, then the optimiser, then the learning rate.
 
     Raises:
-        ValueError: the recipe's function of the configuration does not give an optimiser.
+        ValueError: the recipe's function of the configuration fails, or gives no optimiser.
     """
     recipe = as_recipe(recipe)
     config, parts = recipe.config, []
@@ -102,7 +103,10 @@ def make_optimizer(recipe: Recipe | TrainConfig) -> optax.GradientTransformation
     elif isinstance(recipe.optimizer, optax.GradientTransformation):
         parts.append(recipe.optimizer)
     else:
-        parts.append(recipe.optimizer(config))
+        try:
+            parts.append(recipe.optimizer(config))
+        except Exception as error:
+            raise ValueError(f"optimizer(config) fails: {_reason(error)}") from error
         if not isinstance(parts[-1], optax.GradientTransformation):
             kind = type(parts[-1]).__name__
             raise ValueError(f"optimizer(config) gives no optax.GradientTransformation but {kind}")
@@ -154,8 +158,7 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: dict[str, A
         state = jax.eval_shape(optimizer.init, params)
         updates, after = jax.eval_shape(optimizer.update, params, state, params)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        reason = f"{type(error).__name__}: {reason}"
+        reason = _reason(error)
     else:
         reason = (
             _difference("an update", updates, params)
@@ -164,6 +167,10 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: dict[str, A
         )
     if reason:
         raise ValueError(f"the optimizer does not fit the parameters: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)[:500]}"
 
 
 def _difference(what: str, found: Any, expected: Any) -> str | None:

@@ -78,7 +78,7 @@ def load_recipe(path: str, scale: int | None = None) -> Recipe:
         raise ValueError(f"{path} has no `config = TrainConfig(...)`, nor a function that gives it")
     values = {name: found.get(name) for name in ("optimizer", "operator", "prior", "loss")}
     try:
-        return Recipe(config, **values, text=text)
+        return Recipe(config, **values, text=text, file=path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -53,7 +53,9 @@ def test_physics_is_that_of_the_weights_unless_given(here, weights, small, capsy
 @pytest.mark.parametrize(
     ("fields", "words"),
     [({"physics": "quantum"}, "physics must be"), ({"step": 0.0}, "step must be"),
-     ({"step": "long"}, "step must be")],
+     ({"step": "long"}, "step must be"), ({"step": 10**400}, "step must be"),
+     ({"step": 1e300}, "step must be"), ({"step": 1e-60}, "step must be"),
+     ({"step": True}, "step must be")],
 )  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
 def test_weights_of_unknown_physics_are_one_line(here, weights, capsys, fields, words):

@@ -216,10 +216,13 @@ def test_operators_are_pytrees():
     assert many.shape == (2, 1, 4, 4, 3) and not many[1].any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_operators_say_what_is_wrong():
     with pytest.raises(ValueError, match="scale must be"):
         isr.Bicubic(5)
     x = jnp.ones((1, 8, 8, 3))
+    with pytest.raises(ValueError, match="reference must be True, False or None, not 'exact'"):
+        isr.Bicubic(4, reference="exact")
     for kernel, scale in ((np.ones((4, 4)), 2), (np.ones((3, 3)), 4)):
         with pytest.raises(ValueError, match="reference=False"):
             isr.Blur(scale, kernel, reference=True).forward(x)

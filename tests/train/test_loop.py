@@ -310,7 +310,10 @@ def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
     weights = loop.initial_weights(tuned)
     jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
     other = dataclasses.replace(config.model, physics="exact", step=16.0, feedback_steps=3)
-    exact = loop.initial_weights(dataclasses.replace(tuned, model=other))
+    with pytest.warns(UserWarning) as said:
+        exact = loop.initial_weights(dataclasses.replace(tuned, model=other))
+    assert "trained with physics reference, and goes on with exact" in str(said[0].message)
+    assert "trained with step 1.0, and goes on with 16.0" in str(said[1].message)
     assert exact.config == other
     jax.tree.map(np.testing.assert_array_equal, exact.params, start.params)
     more = dataclasses.replace(config.model, iterations=config.model.iterations + 2)

@@ -104,8 +104,28 @@ def test_an_optimizer_that_does_not_fit_stops_the_run_before_it_begins(tmp_path,
         cli.main(["train", str(tmp_path / "r.py"), "--workdir", str(tmp_path / "w")])
     assert exit.value.code == 2 and not (tmp_path / "w").exists()
     error = capsys.readouterr().err
-    assert error.startswith("isrrescnet: the optimizer does not fit the parameters: ")
+    start = f"isrrescnet: {tmp_path / 'r.py'}: the optimizer does not fit the parameters: "
+    assert error.startswith(start)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("optimizer = optax.adam", "TypeError"),
+        ("def optimizer(config): return optax.adam(config.lr)", "fails: AttributeError"),
+        ("def optimizer(config): return optax.adam(1 / 0)", "fails: ZeroDivisionError"),
+        ("optimizer = optax.masked(optax.adam(1.0), {'network': True})", "key"),
+    ],
+)
+def test_an_optimizer_that_fails_is_one_line_with_the_file(tmp_path, capsys, line, said):
+    (tmp_path / "r.py").write_text(f"{RECIPE}\nimport optax\n{line}\n")
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", str(tmp_path / "r.py"), "--workdir", str(tmp_path / "w")])
+    assert exit.value.code == 2 and not (tmp_path / "w").exists()
+    error = capsys.readouterr().err
+    assert error.startswith(f"isrrescnet: {tmp_path / 'r.py'}: ") and error.count("\n") == 1
+    assert said in error
 
 
 def test_scales_that_do_not_agree():
