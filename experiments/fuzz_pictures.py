@@ -23,6 +23,7 @@ class Nearest:
 
     operator = type("Twice", (), {"scale": 2})
     max_memory = None
+    dtype = "float32"
 
     def __call__(self, color: np.ndarray) -> np.ndarray:
         large = np.empty((2 * color.shape[0], 2 * color.shape[1], color.shape[2]), np.float32)

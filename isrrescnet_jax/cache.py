@@ -1,11 +1,14 @@
 """How much of what can be made again is kept: compiled programs and low-resolution images."""
 
 import os
+import re
 from pathlib import Path
 
 from .sizes import parse_bytes
 
 LIMIT = "5G"
+# Compiled programs, as JAX names them, and low-resolution images, as `data.folders` does.
+_OURS = re.compile(r"-(cache|atime)$|(^|/)lr/[^/]*$")
 
 
 def cache_limit() -> int:
@@ -19,7 +22,7 @@ def cache_limit() -> int:
 
 
 def cache_size(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Bytes of what is kept in a folder."""
     return sum(size for _, size, _ in _files(folder))
 
 
@@ -36,18 +39,20 @@ def limit_cache(folder: Path, limit: int) -> int:
 
 
 def clear_cache(folder: Path) -> int:
-    """Remove all files in a folder, and how many bytes they had; the folders stay."""
+    """Remove all of them in a folder, and how many bytes they had; the folders stay."""
     total = cache_size(folder)
     limit_cache(folder, 0)
     return total
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """When each was last used, its size, and where it is."""
+    """When each was last used, its size, and where it is; others' files in the folder are not."""
     found = []
     for here, _, names in os.walk(folder):
         for name in names:
             path = Path(here, name)
+            if not _OURS.search(path.as_posix()):
+                continue
             try:
                 status = path.lstat()
             except OSError:  # another process was faster

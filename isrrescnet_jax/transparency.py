@@ -9,6 +9,7 @@ Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
 # Pixels: an edge of the mask farther away changes alpha by less than a grey level.
 _NEAR = 3
+_FAINT = 16  # of alpha: of a colour under it at most a sixteenth is seen
 
 
 def restore(
@@ -27,12 +28,27 @@ def restore(
 def extended(
     color: Float[np.ndarray, "h w c"], alpha: Float[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w c"]:
-    """The colours, under fully transparent pixels those of the nearest others."""
-    hidden = alpha <= 0
-    if not hidden.any() or hidden.all():
+    """The colours; where hardly anything is seen of them those around, as far as they are seen.
+
+    Under fully transparent pixels they are those of the nearest others, and under faint ones the
+    mean of the neighbourhood, weighted by the square of alpha: beside an opaque edge its colour,
+    far from one their own.
+    """
+    hidden, faint = alpha <= 0, (alpha > 0) & (alpha < _FAINT)
+    if hidden.all() or not (hidden.any() or faint.any()):
         return color
     from scipy import ndimage  # only for pictures that need it
 
+    if faint.any() and (alpha >= _FAINT).any():
+        weight = np.square(alpha.astype(np.float64))[..., None]
+        total, mixed = (
+            ndimage.gaussian_filter(a, (1.5, 1.5, 0), mode="nearest")
+            for a in (weight, weight * color)
+        )
+        mixed = mixed / np.maximum(total, 1e-9)
+        color = np.where(faint[..., None], mixed, color).astype(color.dtype)
+    if not hidden.any():
+        return color
     nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
     rows, columns = np.asarray(nearest)
     return color[rows, columns]

@@ -10,11 +10,11 @@ from isrrescnet_jax.cache import cache_limit, cache_size, clear_cache, limit_cac
 def folder(tmp_path):
     """Ten files of 1000 bytes, the first one used last of all."""
     for i in range(10):
-        path = tmp_path / "lr" / f"{i}.png" if i % 2 else tmp_path / f"program-{i}"
+        path = tmp_path / "lr" / f"{i}.png" if i % 2 else tmp_path / f"jit_f-{i}-cache"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(1000))
         os.utime(path, (100 + i, 50))
-    os.utime(tmp_path / "program-0", (1000, 50))
+    os.utime(tmp_path / "jit_f-0-cache", (1000, 50))
     return tmp_path
 
 
@@ -22,9 +22,18 @@ def test_what_was_not_used_for_longest_goes_first(folder):
     assert cache_size(folder) == 10000 and limit_cache(folder, 10000) == 0
     assert limit_cache(folder, 4500) == 6
     left = sorted(p.name for p in folder.rglob("*") if p.is_file())
-    assert left == ["7.png", "9.png", "program-0", "program-8"]
+    assert left == ["7.png", "9.png", "jit_f-0-cache", "jit_f-8-cache"]
     assert clear_cache(folder) == 4000 and cache_size(folder) == 0
     assert limit_cache(folder / "nowhere", 0) == 0
+
+
+def test_files_of_others_stay(folder):
+    others = [folder / "thesis.txt", folder / "lr" / "2026" / "photo.png"]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert clear_cache(folder) == 10000 and limit_cache(folder, 0) == 0
+    assert all(path.exists() for path in others)
 
 
 def test_the_limit_can_be_set(monkeypatch):

@@ -122,10 +122,21 @@ def test_flat_alpha_stays_what_it_is(value):
 def test_colours_go_on_under_transparent_pixels():
     color = np.zeros((1, 6, 1), np.float32)
     color[0, :, 0] = [9, 10, 20, 9, 9, 9]
-    alpha = np.float32([[0, 1, 255, 0, 0, 0]])
+    alpha = np.float32([[0, 40, 255, 0, 0, 0]])
     np.testing.assert_array_equal(extended(color, alpha)[0, :, 0], [10, 10, 20, 20, 20, 20])
     nothing = np.zeros_like(alpha)
     np.testing.assert_array_equal(extended(color, nothing), color)
+
+
+@pytest.mark.parametrize("faint", [1, 5, 15])
+def test_a_border_that_is_hardly_seen_is_not_sharpened(x4, faint):
+    alpha = np.maximum(disk(0), faint).astype(np.float32)
+    white = np.where(alpha > faint, np.float32(255), np.float32(0))[..., None].repeat(3, 2)
+    color, opacity = restore(x4, white, alpha)
+    darkest = over(white, alpha, 255).min()
+    assert over(np.clip(color, 0, 255), opacity, 255).min() >= darkest - 1
+    alone = np.random.default_rng(0).uniform(0, 255, (5, 6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(extended(alone, np.full((5, 6), faint, np.float32)), alone)
 
 
 def test_what_lies_under_transparent_pixels_is_not_seen(small):

@@ -6,6 +6,7 @@ a bad file, names it at the end, and exits with 2 all the same.
 
 import atexit
 import gc
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point of `isrrescnet`; without arguments it shows its help."""
     atexit.register(gc.freeze)
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):  # names that their encoding does not know
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +32,7 @@ class Batch:
         overlooked: files in its folders that look like pictures, but are not read.
         messages: the stream on which it says how far it is.
         json: file for what was done to each.
+        records: what it will say of those that are not to be done.
     """
 
     jobs: list[Job]
@@ -39,6 +40,7 @@ class Batch:
     overlooked: tuple[Path, ...]
     messages: Any
     json: Path | None = None
+    records: tuple[dict[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,12 @@ class Files:
         sources = found.files[mine]
         jobs = self._jobs(sources, found.below[mine], out)
         messages = sys.stderr if STANDARD in (out, *sources) else sys.stdout
-        batch = Batch(jobs, out, found.overlooked, messages, self.json)
-        skipped = len(sources) - len(jobs)
+        left = set(sources) - {source for source, _ in jobs}
+        done = tuple(_record(source, None, "already there") for source in sources if source in left)
+        batch = Batch(jobs, out, found.overlooked, messages, self.json, done)
+        if self.json is not None:
+            _check_free(self.json, jobs, sources)
+        skipped = len(left)
         print(
             f"{len(jobs)} picture{'s' * (len(jobs) != 1)} to do"
             + (f", {skipped} already there" if skipped else ""),
@@ -115,6 +121,8 @@ class Files:
                 print(f"{source} -> {target}", file=messages)
         if self.dry_run or not jobs:
             _name_overlooked(batch)
+            if self.json and not self.dry_run:
+                _write_json(batch, [])
         return dataclasses.replace(batch, jobs=[]) if self.dry_run else batch
 
     def _jobs(self, sources: tuple[Path, ...], below: tuple[Path, ...], out: Path) -> list[Job]:
@@ -148,7 +156,7 @@ def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
     total = len(batch.jobs)
     with tqdm(finished, total=total, unit="picture", disable=None) as bar:
         for (source, target), future, seconds in bar:
-            record = {"input": str(source), "output": str(target), "status": "written"}
+            record = _record(source, target, "written")
             try:
                 done = future.result()
             # JAX raises RuntimeError where memory runs out.
@@ -181,6 +189,19 @@ def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
     return 2 if failures else 0
 
 
+def _record(source: Path, target: Path | None, status: str) -> dict[str, Any]:
+    there = {} if target is None else {"output": str(target)}
+    return {"input": str(source), **there, "status": status}
+
+
+def _check_free(path: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
+    """Raise ValueError if a file for what was done is a picture of the batch."""
+    if path in {target for _, target in jobs}:
+        raise ValueError(f"--json {path} is that of a result: name another file")
+    if path.exists() and any(s != STANDARD and path.samefile(s) for s in sources):
+        raise ValueError(f"--json {path} is one of the pictures: name another file")
+
+
 def _name_overlooked(batch: Batch) -> None:
     names = [str(path) for path in batch.overlooked]
     if names:
@@ -194,9 +215,11 @@ def _name_overlooked(batch: Batch) -> None:
 def _write_json(batch: Batch, records: list[dict[str, Any]]) -> None:
     content = {
         "version": __version__,
-        "pictures": records,
+        "pictures": [*batch.records, *records],
         "not_read": [str(path) for path in batch.overlooked],
     }
     assert batch.json is not None
     with atomic_path(batch.json) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        # Names that are no text become escapes, which JSON has as well.
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, "utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from ..dihedral import turn
 from ..files import atomic_path
@@ -126,31 +126,44 @@ def named(name: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{name}: {'' if ours else 'damaged: '}{reason}") from None
 
 
-def decode(data: bytes, index: int = 0) -> Picture:
-    """A picture of a file; `index` counts the pages of a TIFF file."""
+def decode(data: bytes, index: int = 0, image: ImageFile.ImageFile | None = None) -> Picture:
+    """A picture of a file; `index` counts the pages of a TIFF file.
+
+    Args:
+        image: `opened(data)`, where pages of a TIFF file are read one after the other: Pillow goes
+            through all before them in a file that it opens anew.
+    """
     with quiet() if data[:4] in TIFF else contextlib.nullcontext():
-        return _decode(data, index)
+        return _decode(data, index, image or opened(data))
 
 
-def _decode(data: bytes, index: int) -> Picture:
-    try:
-        image = Image.open(io.BytesIO(data), formats=PILLOWS)
-    except UnidentifiedImageError:
-        if data[:4] not in TIFF:
-            raise
+def opened(data: bytes) -> ImageFile.ImageFile | None:
+    """As Pillow opens it; None for a TIFF file that it does not know."""
+    with quiet() if data[:4] in TIFF else contextlib.nullcontext():
+        try:
+            return Image.open(io.BytesIO(data), formats=PILLOWS)
+        except UnidentifiedImageError:
+            if data[:4] not in TIFF:
+                raise
+            return None
+
+
+def _decode(data: bytes, index: int, image: ImageFile.ImageFile | None) -> Picture:
+    if image is None:
         return assembled(read_tiff_page(data, index), Metadata(), None, 1)
-    with image:
-        if index:
-            try:
-                image.seek(index)
-            except SyntaxError:  # how Pillow says that it does not know the pixels of a page
-                return assembled(read_tiff_page(data, index), Metadata(), None, 1)
-        check_room(declared(image))
-        # After conversion to sRGB the profile no longer holds.
-        converted = image.mode in ("CMYK", "LAB")
-        icc = None if converted else image.info.get("icc_profile") or None
-        pixels = read_pixels(image, data)
-        return assembled(pixels, read_metadata(image), icc, _orientation(image))
+    if index:
+        if image.format == "TIFF":
+            image.info.clear()  # of the page before, of which Pillow keeps what this one lacks
+        try:
+            image.seek(index)
+        except SyntaxError:  # how Pillow says that it does not know the pixels of a page
+            return assembled(read_tiff_page(data, index), Metadata(), None, 1)
+    check_room(declared(image))
+    # After conversion to sRGB the profile no longer holds.
+    converted = image.mode in ("CMYK", "LAB")
+    icc = None if converted else image.info.get("icc_profile") or None
+    pixels = read_pixels(image, data)
+    return assembled(pixels, read_metadata(image), icc, _orientation(image))
 
 
 def assembled(

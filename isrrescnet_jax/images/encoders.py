@@ -133,7 +133,7 @@ def _tags(metadata: Metadata) -> list[tuple]:
         first, below = sub_directories(exif)
         for code, value in first.items():
             if isinstance(value, str):
-                tags.append((code, "s", 0, value.encode("utf-8", "replace") + b"\0", False))
+                tags.append((code, "s", 0, value.encode("latin-1", "replace") + b"\0", False))
             elif isinstance(value, bytes):
                 tags.append((code, "B", len(value), value, False))
             elif isinstance(value, int) and 0 <= value < 2**32 and code != 274:

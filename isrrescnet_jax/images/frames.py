@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from .codecs import PILLOWS, TIFF, assembled, decode, load, named
+from .codecs import PILLOWS, TIFF, assembled, decode, load, named, opened
 from .declared import Declared, check_room, declared
 from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save, save_options
 from .metadata import read_metadata
@@ -96,6 +96,8 @@ def encode_film(film: Film, format: str, file: OpenFile) -> None:
     elif film.kind == "pages":
         encode_pages(pictures, file)
     else:
+        if film.apart and format != "PNG":  # only PNG has a picture that is not shown
+            pictures, film = pictures[1:], dataclasses.replace(film, durations=film.durations[1:])
         first = dataclasses.replace(pictures[0], bits=8)
         images = [as_image(pixels_of(dataclasses.replace(p, bits=8), format)) for p in pictures]
         if len({image.mode for image in images}) > 1:  # Pillow looks at the first one's.
@@ -137,9 +139,11 @@ def _page_size(page: Any) -> tuple[int, int, int, bool]:
 
 
 def _read_pages(data: bytes, name: str | os.PathLike, pages: list[int]) -> Iterator[Picture]:
+    with named(name):
+        image = opened(data) if data[:4] in TIFF else None
     for index in pages:
         with named(name):
-            picture = decode(data, index)
+            picture = decode(data, index, image)
         yield picture
 
 

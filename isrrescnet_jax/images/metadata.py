@@ -67,6 +67,9 @@ def exif_of(metadata: Metadata, resolution: bool) -> bytes | None:
     exif = Image.Exif()
     if metadata.exif:
         exif.load(metadata.exif)
+        for tag, value in list(exif.items()):
+            if isinstance(value, str):
+                exif[tag] = _as_it_was(value)
     if metadata.software:
         exif[_BASE.Software] = metadata.software
     if resolution and metadata.dpi:
@@ -104,7 +107,7 @@ def _cleaned(exif: Image.Exif) -> bytes | None:
     kept = Image.Exif()
     for tag, value in exif.items():
         if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            ifd = {k: v for k, v in exif.get_ifd(tag).items() if k not in _SIZES}
+            ifd = {k: _as_it_was(v) for k, v in exif.get_ifd(tag).items() if k not in _SIZES}
             if ExifTags.IFD.Interop in ifd:
                 ifd[ExifTags.IFD.Interop] = dict(exif.get_ifd(ExifTags.IFD.Interop))
             if ifd:
@@ -112,13 +115,20 @@ def _cleaned(exif: Image.Exif) -> bytes | None:
         elif tag == _BASE.Orientation:
             kept[tag] = 1  # the picture is turned as it is read
         elif tag not in _OF_THE_FILE:
-            kept[tag] = value
+            kept[tag] = _as_it_was(value)
     if not len(kept):
         return None
     data = kept.tobytes()
     for tags in sub_directories(data)[1].values():
         directory_bytes(tags, 0)  # Damage shows now, and not when the result is written.
     return data
+
+
+def _as_it_was(value: Any) -> Any:
+    """Bytes for a text that is not ASCII, as EXIF should be: Pillow would write "?" for them."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("latin-1", "replace")  # as Pillow has read it
+    return value
 
 
 def _xmp(image: Image.Image) -> bytes | None:

@@ -15,11 +15,12 @@ _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 # Pictures that are not read, by suffix; and how files without one begin that are pictures.
 _UNREAD = re.compile(
-    r"\.(heic|heif|hif|jp2|j2k|jpf|jpx|jpm|jxl|tga|psd|psb|xcf|ico|icns|dds|exr|hdr|p[bgpn]m|pam"
+    r"\.(heics?|heif|hif|avifs|jp2|j2[kc]|jpf|jpx|jpm|jxl|jxr|pjpeg|mpo|dib|tga|psd|psb|xcf|ico|icns"
+    r"|dds|exr|hdr|sgi|p[bgpn]m|pam"
     r"|pcx|qoi|svg|dng|cr2|cr3|nef|arw|orf|rw2|raf|pef)",
     re.IGNORECASE,
 )
-_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x0a")
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a")
 _CONTAINERS = (b"WEBP", b"ftypavi", b"ftyphei", b"ftypmif", b"ftypjp2", b"jP  ", b"JXL ")
 
 
@@ -110,7 +111,8 @@ def _images_in(
         if not path.name.startswith(".") and path.is_file()
     ]
     files = [path for path in visible if path.suffix.lower() in READABLE]
-    unread = [path for path in visible if _UNREAD.fullmatch(path.suffix) or _is_nameless(path)]
+    others = [path for path in visible if path.suffix.lower() not in READABLE]
+    unread = [path for path in others if _UNREAD.fullmatch(path.suffix) or _begins_like_one(path)]
     if not files:
         seen = f"; {len(unread)} look like images that are not read" if unread else ""
         raise ValueError(f"{folder}: no images ({', '.join(READABLE)}) in this folder{seen}")
@@ -122,7 +124,7 @@ def _files_in(folder: Path, recursive: bool, without: Path | None) -> Iterator[P
         yield from sorted(folder.iterdir())
         return
     left_out = without and without.resolve()
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [
             name
             for name in sorted(folders)
@@ -131,16 +133,19 @@ def _files_in(folder: Path, recursive: bool, without: Path | None) -> Iterator[P
         yield from (Path(here, name) for name in sorted(names))
 
 
-def _is_nameless(path: Path) -> bool:
-    """Whether a file without suffix begins like a picture."""
-    if path.suffix:
-        return False
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _begins_like_one(path: Path) -> bool:
+    """Whether a file begins like a picture."""
     try:
         with open(path, "rb") as file:
             start = file.read(16)
     except OSError:
         return False
-    return start.startswith(_BEGINNINGS) or any(mark in start for mark in _CONTAINERS)
+    bitmap = start.startswith(b"BM") and start[6:10] == bytes(4)
+    return bitmap or start.startswith(_BEGINNINGS) or any(mark in start for mark in _CONTAINERS)
 
 
 Existing = Literal["refuse", "overwrite", "skip"]

@@ -120,7 +120,9 @@ def train(
         state = devices.replicate(state)
         if jax.process_index() == 0:
             with explained(workdir):
-                (workdir / "config.json").write_text(json.dumps(as_dict(config), indent=2) + "\n")
+                temporary = workdir / ".config.json"
+                temporary.write_text(json.dumps(as_dict(config), indent=2) + "\n")
+                temporary.replace(workdir / "config.json")
 
         known = speed.peak(jax.devices()[0])
         if known is None and jax.process_index() == 0 and jax.default_backend() != "cpu":

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,3 +126,39 @@ def test_unusual_names(here, weights, capsys):
     assert {"with space.png", "雪 und Straße.png", "-dash.png", "x" * 251 + ".png"} <= made
     assert "x" * 247 + "_x4.tiff" in made
     assert max(len(name.encode()) for name in made) <= 255
+
+
+def test_json_never_takes_the_place_of_a_picture(here, weights, capsys):
+    before = Path("photos/bird.png").read_bytes()
+    command = ["upscale", "photos/bird.png", "-w", weights, "-o", "new", "--json"]
+    assert "one of the pictures" in fails(capsys, *command, "photos/bird.png")
+    assert "that of a result" in fails(capsys, *command, "new/bird.png")
+    assert Path("photos/bird.png").read_bytes() == before and not Path("new").exists()
+
+
+def test_json_tells_of_what_is_not_done_as_well(here, weights):
+    command = ["upscale", "photos", "-w", weights, "-o", "new", "--json", "done.json"]
+
+    def status():
+        pictures = json.loads(Path("done.json").read_text())["pictures"]
+        return [(Path(p["input"]).name, p["status"]) for p in pictures]
+
+    assert run(*command, "--shard", "1/2") == 0
+    assert status() == [("bird.png", "written")]
+    assert run(*command, "--skip-existing") == 0
+    assert status() == [("bird.png", "already there"), ("castle.bmp", "written")]
+    assert run(*command, "--skip-existing") == 0
+    assert status() == [("bird.png", "already there"), ("castle.bmp", "already there")]
+
+
+def test_names_that_are_no_text(here, weights):
+    name = "caf\udce9.png"
+    Path("photos/bird.png").rename(Path("photos", name))
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "isrrescnet_jax", "upscale", "photos", "-w", weights]
+    command += ["-o", "new", "--json", "done.json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 of 2 written" in done.stdout
+    found = json.loads(Path("done.json").read_text())["pictures"]
+    assert sorted(p["input"] for p in found) == sorted([f"photos/{name}", "photos/castle.bmp"])
+    assert Path("new", name).exists()

@@ -62,6 +62,8 @@ def test_what_a_format_cannot_hold_is_said(animated, weights, capsys, source, ta
 
 def test_files_that_are_not_read_are_named(here, weights, capsys):
     Path("photos/a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("photos/bm.txt").write_text("BM is how this text begins")
+    Path("photos/holiday 3.5").write_bytes(Path("photos/bird.png").read_bytes())
     Path("photos/b.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n")
     Path("photos/c").write_bytes(Path("photos/bird.png").read_bytes())
     Path("photos/notes").write_text("none")
@@ -71,16 +73,16 @@ def test_files_that_are_not_read_are_named(here, weights, capsys):
     for extra in (["--dry-run"], ["--json", "x.json"]):
         assert run("upscale", "photos", "-w", weights, *extra) == 0
         (line,) = capsys.readouterr().err.strip().splitlines()
-        assert line.startswith("3 not read") and line.endswith(
-            "photos/a.heic, photos/b.jp2, photos/c"
+        assert line.startswith("4 not read") and line.endswith(
+            "photos/a.heic, photos/b.jp2, photos/c, photos/holiday 3.5"
         )
     assert {p.stem for p in Path("sr_results").iterdir()} == {"bird", "castle", "d", "e"}
-    assert len(json.loads(Path("x.json").read_text())["not_read"]) == 3
+    assert len(json.loads(Path("x.json").read_text())["not_read"]) == 4
     assert run("upscale", "photos/c", "-w", weights) == 0  # by its name it is
     for name in ("bird.png", "castle.bmp", "d.gif", "e.avif"):
         Path("photos", name).unlink()
     assert run("upscale", "photos", "-w", weights) == 2
-    assert "3 look like images that are not read" in capsys.readouterr().err
+    assert "4 look like images that are not read" in capsys.readouterr().err
 
 
 @pytest.fixture

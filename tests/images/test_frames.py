@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from isrrescnet_jax.images import (
     Film,
@@ -120,6 +120,10 @@ def test_the_picture_before_an_animation(tmp_path):
     assert again.apart and again.durations[1:] == TIMES[1:]
     for found, truth in zip(again.pictures, frames, strict=True):
         np.testing.assert_array_equal(seen_of(found), seen(truth))
+    buffer = io.BytesIO()
+    encode_film(open_film(path), "WEBP", buffer)  # which shows all that it has
+    shown = film_of(buffer.getvalue(), "shown")
+    assert shown.count == 3 and shown.durations == TIMES[1:]
 
 
 def test_pages(tmp_path):
@@ -216,3 +220,16 @@ def test_too_many_pixels_in_all_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2 * H * W - 1)
     with pytest.raises(ValueError, match="too many pixels"):
         open_film(path)
+
+
+def test_pages_have_nothing_of_those_before(tmp_path):
+    first, second = (Image.fromarray(np.full((4, 5, 3), v, np.uint8)) for v in (9, 200))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with tifffile.TiffWriter(tmp_path / "y.tif") as writer:
+        tags = [(34675, 7, len(profile), profile, True), (315, "s", 0, "Artist", True)]
+        writer.write(np.asarray(first), photometric="rgb", extratags=tags, resolution=(300, 300))
+        writer.write(np.asarray(second), photometric="rgb")
+    a, b = open_film(tmp_path / "y.tif").pictures
+    assert a.icc and b"Artist" in a.metadata.exif and a.metadata.dpi == (300, 300)
+    assert not b.icc and b"Artist" not in b.metadata.exif and not b.metadata.dpi
+    assert a.color[0, 0, 0] == 9 and b.color[0, 0, 0] == 200

@@ -158,3 +158,15 @@ def test_print_sizes_that_make_no_sense_are_left_out(tmp_path, side):
     image = Image.fromarray(PIXELS)
     image.info["dpi"] = (300, float(side))
     assert read_metadata(image).dpi is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_texts_that_are_not_ascii_keep_their_bytes(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "José".encode()
+    exif[ExifTags.Base.Copyright] = "© 2020 Müller".encode()
+    Image.fromarray(PIXELS).save(tmp_path / "x.jpg", exif=exif.tobytes())
+    write(read(tmp_path / "x.jpg"), tmp_path / f"y{suffix}")
+    found = Image.open(tmp_path / f"y{suffix}").getexif()
+    for tag, text in ((ExifTags.Base.Artist, "José"), (ExifTags.Base.Copyright, "© 2020 Müller")):
+        assert found[tag].encode("latin-1").decode() == text  # Pillow reads Latin-1

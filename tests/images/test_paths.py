@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isrrescnet_jax.images import find, plan_outputs
+from isrrescnet_jax.images import find, plan_outputs, search
 
 
 def one_line(error) -> str:
@@ -112,3 +112,13 @@ def test_plan_refuses_what_is_in_the_way(folder):
         plan_outputs(["a.jpg"], "out", existing="overwrite")
     with pytest.raises(ValueError, match="not a folder"):
         plan_outputs(["a.jpg"], "note.txt")
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(folder, monkeypatch):
+    def walk(top, onerror):
+        onerror(PermissionError(13, "Permission denied", "secret"))
+        return iter(())
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(PermissionError):
+        search([folder], recursive=True)

@@ -260,15 +260,6 @@ def test_a_way_of_ones_own(x64):
     problems.close(initial(x, Damped()), initial(x, isr.Full()) / 8)
 
 
-def test_the_documented_way_of_ones_own_runs():
-    text = isr.solver.backward.__doc__
-    code = text[text.index("    @jax") : text.index("Every way but")]
-    names = {"jax": jax, "dataclasses": __import__("dataclasses")}
-    exec(__import__("textwrap").dedent(code), names)
-    carry, _ = names["Damped"](0.5).run(tail, CONTEXT, START, XS)
-    close(carry, isr.Full().run(tail, CONTEXT, START, XS)[0])
-
-
 def test_checkpointing_rejects_nonsense():
     with pytest.raises(ValueError, match="every must be at least 1"):
         isr.Checkpointed(0)
