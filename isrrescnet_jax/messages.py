@@ -1,5 +1,10 @@
 """What went wrong, in one line."""
 
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+
 
 def one_line(error: BaseException, about: object = None) -> str:
     """The message of an error on one line, which names what it is about."""
@@ -7,3 +12,41 @@ def one_line(error: BaseException, about: object = None) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return text if about is None or str(about) in text else f"{about}: {text}"
+
+
+@contextlib.contextmanager
+def unboxed() -> Iterator[None]:
+    """Around `tyro.cli`: what it says of a wrong command line, as a ValueError of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_content(said.getvalue())) from None
+    sys.stderr.write(said.getvalue())
+
+
+def _content(box: str) -> str:
+    """The text in a box of lines, without its title, and without the help of what it proposes.
+
+    >>> _content("╭─ Wrong ───────╮\\n│ step must     │\\n│ be positive   │\\n╰───────────────╯")
+    'step must be positive (see --help)'
+    """
+    parts: list[list[str]] = [[]]
+    for line in box.splitlines():
+        text = line.strip("│╭╮╰╯ ")
+        if text.endswith(
+            ("──", "---")
+        ):  # the title, or a rule; of ASCII where that is all there is
+            parts.append([])
+        elif text:
+            parts[-1].append(text)
+    said = []
+    for part in parts[1:]:  # the first has the title, if anything
+        if part and part[0].startswith("Perhaps you meant"):
+            said.append(" ".join(part[:2]))
+        elif part and not part[0].startswith("For full help"):
+            said.append(" ".join(part))
+    return f"{'; '.join(said)} (see --help)"

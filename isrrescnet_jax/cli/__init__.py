@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..messages import one_line
+from ..messages import one_line, unboxed
 from .startup import uncollected
 
 __all__ = ["main"]
@@ -68,17 +68,18 @@ def _command(argv: list[str]) -> Any:
 
         if argv[0] == "train":  # the recipe has a word in which options there are
             return Train(tuple(argv[1:]))
-        return tyro.cli(
-            Annotated[Upscale, subcommand("upscale")]
-            | Annotated[Evaluate, subcommand("evaluate")]
-            | Annotated[Degrade, subcommand("degrade")]
-            | Annotated[Compare, subcommand("compare")]
-            | Annotated[Train, subcommand("train")]
-            | Annotated[Info, subcommand("info")],
-            args=argv,
-            prog="isrrescnet",
-            description="Single-image super-resolution with ISRResCNet.",
-        )
+        with unboxed():
+            return tyro.cli(
+                Annotated[Upscale, subcommand("upscale")]
+                | Annotated[Evaluate, subcommand("evaluate")]
+                | Annotated[Degrade, subcommand("degrade")]
+                | Annotated[Compare, subcommand("compare")]
+                | Annotated[Train, subcommand("train")]
+                | Annotated[Info, subcommand("info")],
+                args=argv,
+                prog="isrrescnet",
+                description="Single-image super-resolution with ISRResCNet.",
+            )
 
 
 def _show(

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..config import SCALES
+from ..messages import unboxed
 from ..supervision import LOST_AFTER, WAIT
 from .config import Recipe, TrainConfig
 
@@ -110,7 +111,8 @@ def parse(argv: list[str]) -> tuple[Run, Recipe]:
     class RunOfIt(Run):
         config: Annotated[TrainConfig, arg(name="")] = recipe.config
 
-    run = tyro.cli(RunOfIt, args=argv, prog="isrrescnet train", description=Run.__doc__)
+    with unboxed():
+        run = tyro.cli(RunOfIt, args=argv, prog="isrrescnet train", description=Run.__doc__)
     config = run.config
     if run.data is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, hr=run.data))

@@ -70,3 +70,21 @@ def test_nothing_touches_a_device_on_import():
         "assert not {'torch', 'matplotlib', 'grain', 'tensorflow_datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["upscale", "x.png", "--scle", "3"], "Unrecognized options: --scle, 3; Perhaps you meant"),
+        (["upscale", "x.png", "--scale", "7"], "invalid choice '7' for argument '-s/--scale'"),
+        (["foo"], "Unrecognized options: foo"),
+        (
+            ["train", "experiments/smoke.py", "--workdir", "w", "--model.step", "0"],
+            "step must be a positive number, not 0",
+        ),
+        (["train", "--model.physics", "real"], "Expected one of ('reference', 'exact')"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(capsys, argv, words):
+    line = fails(capsys, *argv)
+    assert words in line and line.endswith("(see --help)")
