@@ -55,8 +55,12 @@ class _Operator(Operator):
 
     scale: int = dataclasses.field(metadata=_STATIC)
     reference: bool | None = dataclasses.field(default=None, kw_only=True, metadata=_STATIC)
+    # JAX (0.10.2) takes the trees of two dataclasses for equal if their static fields are, and now
+    # and then uses a program of one for the other.
+    _kind: str = dataclasses.field(default="", kw_only=True, repr=False, metadata=_STATIC)
 
     def __post_init__(self):
+        object.__setattr__(self, "_kind", type(self).__name__)
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
         if self.reference is not None and not isinstance(self.reference, bool):
