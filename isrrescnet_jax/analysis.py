@@ -28,6 +28,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Inexact, Key, PyTree
 
+from .pytree import pytree
 from .solver.backward import Full
 from .solver.implicit import solve_linear, split
 from .solver.state import Iteration, State
@@ -222,7 +223,7 @@ def sensitivity(
     return jnp.sqrt(parts).reshape(y.shape)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class FixedPointGradient:
     """A gradient, and how well the two equations behind it are solved; a pytree.

@@ -17,6 +17,7 @@ from jax import export
 
 from .config import ModelConfig
 from .files import atomic_path
+from .pytree import pytree
 from .representation import count, thousands
 
 FORMAT = "isrrescnet-jax 1"
@@ -24,7 +25,7 @@ FORMAT = "isrrescnet-jax 1"
 LOGARITHMS = dict.fromkeys(("alpha", "w"), float(np.log(np.finfo(np.float32).max)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """Parameters and configuration of one network; a pytree whose leaves are the parameters.

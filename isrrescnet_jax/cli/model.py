@@ -86,9 +86,9 @@ class Model:
 
     def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""
-        scale = upscaler.operator.scale
         from ..weights import shipped_weights
 
+        scale = upscaler.operator.scale
         name = self.weights or f"x{scale}"
         file = shipped_weights().get(name, Path(name))
         said = {"weights": f"{file.stem} {_hash(file)}", "scale": scale}

@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact, Int
 
+from ..pytree import pytree
 from ..representation import in_one_line
 
 # --- a map and its transpose ----------------------------------------------------------------------
@@ -87,7 +88,7 @@ batching.primitive_batchers[_along] = _batch
 # --- sparse matrices ------------------------------------------------------------------------------
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Taps:
     """A sparse matrix for one axis: out[i] = sum_t weight[i, t] in[index[i, t]].
@@ -183,7 +184,7 @@ def sparse(
 # --- interpolation by a whole number --------------------------------------------------------------
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Band:
     """A matrix between an axis and one of s times as many pixels, nonzero near its diagonal only.

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact, Shaped
 
+from ..pytree import pytree
 from . import depthwise
 from .operator import Image, Operator
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Mask(Operator):
     """Inpainting: y = m x, with a mask that is 1 where pixels are seen and 0 where they are not.
@@ -36,7 +37,7 @@ class Mask(Operator):
         return mask.astype(kind) * x
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Fourier(Operator):
     """Magnetic resonance imaging with one coil: y = m F x, with F the unitary 2-D DFT.
@@ -72,7 +73,7 @@ class Fourier(Operator):
         return Mask(self.mask).forward(k_space)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Convolution(Operator):
     """Blur at the image's own size: y = k * x, with a kernel that may be sought by its gradient.

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
+from ..pytree import pytree
+
 Image = Inexact[Array, "n H W c"]
 Observation = Inexact[Array, "n ..."]
 
@@ -90,7 +92,7 @@ class Operator:
         return Composition(self, inner)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Composition(Operator):
     """A B, made by A @ B: first `inner`, then `outer`. Iterations start from B's image of A's.
@@ -124,7 +126,7 @@ class Composition(Operator):
         return self.inner.initial(self.outer.initial(y))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Scaled(Operator):
     """The same operator with a data term of another weight: gradient(v, y) = step A^H (A v - y).

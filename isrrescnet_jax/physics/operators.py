@@ -33,6 +33,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
+from ..pytree import pytree
 from ..representation import in_one_line
 from . import depthwise, sampling
 from .operator import Composition, Operator, Scaled
@@ -55,12 +56,8 @@ class _Operator(Operator):
 
     scale: int = dataclasses.field(metadata=_STATIC)
     reference: bool | None = dataclasses.field(default=None, kw_only=True, metadata=_STATIC)
-    # JAX (0.10.2) takes the trees of two dataclasses for equal if their static fields are, and now
-    # and then uses a program of one for the other.
-    _kind: str = dataclasses.field(default="", kw_only=True, repr=False, metadata=_STATIC)
 
     def __post_init__(self):
-        object.__setattr__(self, "_kind", type(self).__name__)
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
         if self.reference is not None and not isinstance(self.reference, bool):
@@ -141,7 +138,7 @@ class _Operator(Operator):
         return 5
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Bicubic(_Operator):
     """Bicubic reduction, the degradation of the benchmarks and the default.
@@ -201,7 +198,7 @@ class Bicubic(_Operator):
         return sampling.bicubic_upsample(y, *maps)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Bilinear(_Operator):
     """Bilinear sampling.
@@ -232,7 +229,7 @@ class Bilinear(_Operator):
         return sampling.resize(y, rows["initial"], columns["initial"])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blur(_Operator):
     """Blur with a kernel, then take every s-th pixel.
@@ -316,7 +313,7 @@ class Blur(_Operator):
         return max(super().reach, jnp.shape(self.kernel)[-1] // self.scale + 2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Decimation(_Operator):
     """D keeps the pixels [1::s, 1::s], for s = 2, 3, 4 those nearest to the pixel centres.

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-import jax
 from jaxtyping import Array, Inexact
 
+from ..pytree import pytree
 from ..representation import in_one_line
 from . import sampling
 from .axis import Band, Taps
@@ -15,7 +15,7 @@ High = Inexact[Array, "n H W c"]
 Axis = dict[str, Any]  # what an operator needs to know of an axis: `Taps`, `Band`s, arrays
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """An operator with all that depends on the size of the image; a pytree.

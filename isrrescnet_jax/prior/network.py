@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import ModelConfig
+from ..pytree import pytree
 from ..representation import in_one_line
 from ..weights import Weights, expected_shapes, unflatten
 from .border import conv3x3_reflect
@@ -238,7 +239,7 @@ class ResidualNetwork(nn.Module):
         )
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class LearnedPrior:
     """The official prior as a value for `unroll`: called with (z, sigma, alpha), returns N.

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
+from ..pytree import pytree
+
 Image = Inexact[Array, "n ..."]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Plain:
     """new = proposed: the iteration as it is.
@@ -40,7 +42,7 @@ class Plain:
         return None, proposed
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Relaxed:
     """new = x + theta (proposed - x): relaxation, or averaging (Krasnoselskii and Mann).
@@ -68,7 +70,7 @@ class Relaxed:
         return None, x + self.theta * (proposed - x)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Anderson:
     """Anderson acceleration: the combination of the last iterates whose residual is smallest.

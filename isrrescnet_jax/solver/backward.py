@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Int, Key
 
+from ..pytree import pytree
 from ..representation import in_one_line
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -49,7 +50,7 @@ def select(condition: Bool[ArrayLike, ""], new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Full:
     """Plain reverse mode: the activations of all iterations are kept. Fastest, most memory.
@@ -80,7 +81,7 @@ class Full:
         return lax.scan(functools.partial(step, context), carry, xs, unroll=self.unroll)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Checkpointed:
     """Iterations are computed again on the way back, in blocks.
@@ -134,7 +135,7 @@ class Checkpointed:
         return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outputs, rest)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Truncated:
     """Truncated backpropagation through time, TBPTT(k1, k2) (Williams & Peng, 1990).
@@ -204,7 +205,7 @@ class Truncated:
         return jax.tree.map(lambda a: a[-1], last_carries), outputs
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Window:
     """Only the first `end` iterations are run, and gradients go through the last k2 of those.
@@ -269,7 +270,7 @@ class Window:
         return lax.scan(advance, select(start == 0, first, carry), jnp.arange(window))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Random:
     """`Window` with an end that is drawn at random: iteration k with a likelihood of 1 / k.
@@ -307,7 +308,7 @@ class Random:
         return self.window(length_of(xs)).run(step, context, carry, xs)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Until:
     """Iterate until little changes: a loop of as many iterations as it takes, forward mode only.

@@ -2,12 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
+from ..pytree import pytree
 
-@jax.tree_util.register_dataclass
+
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Box:
     """low <= x <= high, the projection clip(x, low, high); [0, 255] by default.
@@ -32,7 +33,7 @@ class Box:
         return jnp.where(x < self.low, self.low, jnp.where(x > self.high, self.high, x))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class NonNegative:
     """x >= 0, the projection max(x, 0); at 0 the gradient passes.
@@ -52,7 +53,7 @@ class NonNegative:
         return jnp.where(x < 0, 0, x)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Unconstrained:
     """Iterates as they come, real or complex.

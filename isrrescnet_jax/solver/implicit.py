@@ -20,6 +20,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..pytree import pytree
 from .backward import Step, Until, at, change, length_of
 from .state import State
 
@@ -70,7 +71,7 @@ class Neumann:
         return first * (1 + 1e-3) if self.terms else jnp.full_like(first, jnp.inf)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Implicit:
     """Iterate to a fixed point, and differentiate it by the implicit function theorem.

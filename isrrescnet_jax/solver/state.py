@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact, Real
 
+from ..pytree import pytree
 from ..representation import in_one_line
 from .acceleration import Plain
 from .constraint import Box
 from .iteration import accept, propose
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class State:
     """Where the iterations are; a pytree.
@@ -59,7 +60,7 @@ class State:
         return jnp.where(jnp.asarray(self.count) > 0, change / size, jnp.inf)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Iteration:
     """All that the iterations depend on; a pytree wherever operator and prior are.

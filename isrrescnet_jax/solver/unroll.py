@@ -14,6 +14,7 @@ from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
 from ..prior.network import LearnedPrior
 from ..protocols import Backward, DataTerm, Prior
+from ..pytree import pytree
 from ..representation import in_one_line
 from ..weights import Weights
 from .acceleration import Plain
@@ -22,7 +23,7 @@ from .constraint import Box
 from .state import Iteration, State, inexact
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Solution:
     """What the iterations found; a pytree.

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -20,6 +19,7 @@ from ..config import ModelConfig
 from ..prior import winograd
 from ..prior.network import ResidualNetwork
 from ..prior.window import MARGIN, strip_rows
+from ..pytree import pytree
 
 Size = tuple[int, int]
 
@@ -146,7 +146,7 @@ def plan(
     return Plan(turned, window, (canvas[0], canvas[1]), part, places)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Windows:
     """The learned prior's residual of an image in the corner of a canvas; a pytree.

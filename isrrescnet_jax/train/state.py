@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..pytree import pytree
 from ..representation import in_one_line
 from .config import Recipe, TrainConfig
 from .optimizer import make_optimizer
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """All that a step changes; a pytree, of arrays, their shapes or where they are.
