@@ -16,7 +16,7 @@ from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.messages import one_line
 from isrrescnet_jax.train import TrainConfig, init_state
 from isrrescnet_jax.train.checkpoint import Checkpoints
-from isrrescnet_jax.train.loop import fresh_weights
+from isrrescnet_jax.train.start import fresh_params
 from isrrescnet_jax.train.report import Report
 
 from .fuzz import exit_code
@@ -47,7 +47,7 @@ def make(folder: Path) -> None:
     for name, new in (("code.pth", True), ("old code.pth", False)):
         more = content | {"more": Payload()}
         torch.save(more, folder / "pth" / name, _use_new_zipfile_serialization=new)
-    state = init_state(RECIPE, fresh_weights(RECIPE).params)
+    state = init_state(RECIPE, fresh_params(RECIPE))
     with Checkpoints(folder / "checkpoint", RECIPE) as checkpoints:
         checkpoints.save(2, jax.tree.map(jax.device_get, state), {"streams": {}}, psnr=30.0)
     (folder / "checkpoint" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n' * 2)
@@ -57,7 +57,7 @@ def start(folder: Path) -> None:
     """What an idle process has done: backends are there, shapes known, one of each was read."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # as `run_recipe` does
     STATE["files"] = folder / "files"
-    fresh = jax.eval_shape(lambda: fresh_weights(RECIPE).params)
+    fresh = jax.eval_shape(lambda: fresh_params(RECIPE))
     STATE["shapes"] = jax.eval_shape(lambda params: init_state(RECIPE, params), fresh)
     isr.load_weights(folder / "files" / "safetensors" / "w.safetensors")
 

@@ -41,7 +41,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from isrrescnet_jax.train import Recipe, init_state, train_step
-from isrrescnet_jax.train.loop import fresh_weights
+from isrrescnet_jax.train.start import fresh_params
 from isrrescnet_jax.train.parallel import AXIS, ShardMap
 from isrrescnet_jax.train.recipe import load_recipe
 
@@ -217,7 +217,7 @@ def plan(recipe: Recipe, name: str, batch: int) -> Plan:
     devices = ShardMap(topology.devices)
     shape = (batch * len(topology.devices), config.data.patch, config.data.patch, 3)
     low = config.data.patch // config.data.scale
-    state = jax.eval_shape(lambda: init_state(recipe, fresh_weights(config).params))
+    state = jax.eval_shape(lambda: init_state(recipe, fresh_params(config)))
 
     def placed(tree, spec):
         sharding = NamedSharding(devices.mesh, spec)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same is imported be
     from .solver.iteration import accept, propose
     from .solver.state import Iteration, State
     from .solver.unroll import Solution, reconstruct, unroll
+    from .trained import Trained
     from .upscaler import Upscaler, upscale
     from .weights import Weights, load_weights, save_weights, shipped_weights
 
@@ -57,6 +58,7 @@ __all__ = [
     "Scaled",
     "Solution",
     "State",
+    "Trained",
     "Truncated",
     "Unconstrained",
     "Until",
@@ -98,6 +100,7 @@ _MODULES = {
     "solver.iteration": ["accept", "propose"],
     "solver.state": ["Iteration", "State"],
     "solver.unroll": ["Solution", "reconstruct", "unroll"],
+    "trained": ["Trained"],
     "upscaler": ["Upscaler", "upscale"],
     "weights": ["Weights", "load_weights", "save_weights", "shipped_weights"],
 }

@@ -3,24 +3,22 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
+from . import tensors
 from .config import ModelConfig
 from .files import atomic_path
 from .pytree import pytree
 from .representation import count, thousands
+from .tensors import flatten, unflatten
+from .trained import Trained, load_trained
 
-FORMAT = "isrrescnet-jax 1"
 # Tensors that are logarithms, and beyond which value their exponential overflows.
 LOGARITHMS = dict.fromkeys(("alpha", "w"), float(np.log(np.finfo(np.float32).max)))
 
@@ -66,16 +64,6 @@ def _register_for_export() -> None:
 
 
 _register_for_export()
-
-
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined with dots."""
-    return flatten_dict(tree, sep=".")
-
-
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    return unflatten_dict(flat, sep=".")
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -183,21 +171,37 @@ def shipped_weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load_weights(name: str | os.PathLike) -> Weights:
+@overload
+def load_weights(name: str | os.PathLike) -> Weights: ...
+@overload
+def load_weights(name: str | os.PathLike, recipe: str | os.PathLike) -> Trained: ...
+def load_weights(
+    name: str | os.PathLike, recipe: str | os.PathLike | None = None
+) -> Weights | Trained:
     """Load weights by shipped name ("x4") or from a `.safetensors` file; never uses the network.
 
     >>> import isrrescnet_jax as isr
     >>> isr.load_weights("x2_k10")
     Weights(x2, K=10, reference, 389 k parameters)
 
+    Args:
+        name: of shipped weights, or the path of a file.
+        recipe: for weights of a model that is a recipe's own, the path of the recipe, which is run.
+            Nothing else is, whatever the weights name.
+
     Returns:
-        `Weights` whose parameters are float32 JAX arrays.
+        `Weights`, or with `recipe` what it trains, whose parameters are float32 JAX arrays.
 
     Raises:
         ValueError: no such shipped weights (the message says which exist), or a file that is not
-            one of ours, is damaged, or holds tensors that do not fit its configuration.
+            one of ours, is damaged, or holds tensors that do not fit its configuration or recipe.
         FileNotFoundError: there is no such file.
+
+    Warns:
+        UserWarning: the recipe has another text than the one that made the weights.
     """
+    if recipe is not None:
+        return load_trained(name, recipe)
     weights = load_weights_and_metadata(name)[0]
     return Weights(jax.device_put(weights.params), weights.config)  # jnp.asarray compiles
 
@@ -214,25 +218,14 @@ def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[st
             f"no weights named {str(name)!r} are shipped: choose {' or '.join(shipped)}, "
             "or give a .safetensors file"
         )
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such weights file")
-    if path.suffix in (".pth", ".pt"):
+    flat, metadata = tensors.read(path)
+    if metadata["format"] == tensors.RECIPE:
         raise ValueError(
-            f"{path} is a PyTorch file: convert it with `python -m convert {path} "
-            f"{path.with_suffix('.safetensors')}`"
+            f"{path} is of a model of the recipe {metadata.get('recipe_file')}: give its file, as "
+            "load_weights(path, recipe=FILE)"
         )
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        _header(path)
-    except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a readable safetensors file: {reason}") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not an ISRResCNet weights file (metadata lacks {FORMAT!r})")
-    try:
-        config = ModelConfig(**json.loads(metadata["config"], object_pairs_hook=_once))
+        config = ModelConfig(**json.loads(metadata["config"], object_pairs_hook=tensors.once))
         check_params(flat, config)  # before it is a tree: names may contradict each other
         params = unflatten(flat)
     except KeyError as error:
@@ -241,27 +234,6 @@ def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[st
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     extra = {k: v for k, v in metadata.items() if k not in ("format", "config")}
     return Weights(params, config), extra
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """Of a safetensors file, in which no name may be there twice: readers differ in which counts.
-
-    Raises:
-        ValueError: one is.
-    """
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length), object_pairs_hook=_once)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name} is there twice")
-        found[name] = value
-    return found
 
 
 def save_weights(
@@ -299,6 +271,5 @@ def as_bytes(weights: Weights, metadata: dict[str, str] | None = None) -> bytes:
     """
     params = jax.tree.map(lambda a: np.asarray(a, np.float32), weights.params)
     check_params(params, weights.config)
-    header = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(weights.config))}
-    flat = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
-    return safetensors.numpy.save(flat, (metadata or {}) | header)
+    header = {"format": tensors.FORMAT, "config": json.dumps(dataclasses.asdict(weights.config))}
+    return tensors.as_bytes(params, (metadata or {}) | header)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isrrescnet_jax as isr
+from isrrescnet_jax import tensors
 from isrrescnet_jax import weights as module
 
 
 def test_flatten_and_unflatten_are_inverse(small):
-    again = module.unflatten(module.flatten(small.params))
+    again = tensors.unflatten(tensors.flatten(small.params))
     assert jax.tree.structure(again) == jax.tree.structure(small.params)
 
 
@@ -23,7 +24,7 @@ def test_saved_weights_come_back_to_the_bit(tmp_path_factory, channels, depth, s
     config = isr.ModelConfig(channels, 4, depth, steps, iterations, scale=3)
     rng = np.random.default_rng(depth)
     shapes = module.expected_shapes(config)
-    params = module.unflatten({k: rng.normal(size=s).astype("f4") for k, s in shapes.items()})
+    params = tensors.unflatten({k: rng.normal(size=s).astype("f4") for k, s in shapes.items()})
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     isr.save_weights(isr.Weights(params, config), path, {"note": "here"})
     loaded, metadata = module.load_weights_and_metadata(path)
@@ -129,9 +130,9 @@ def damaged(flat, metadata, how):
 )
 def test_bad_files_are_named_in_one_line(tmp_path, small, how):
     path = tmp_path / "bad.safetensors"
-    flat = {k: np.array(v) for k, v in module.flatten(small.params).items()}
+    flat = {k: np.array(v) for k, v in tensors.flatten(small.params).items()}
     config = json.dumps(dataclasses.asdict(small.config))
-    flat, metadata = damaged(flat, {"format": module.FORMAT, "config": config}, how)
+    flat, metadata = damaged(flat, {"format": tensors.FORMAT, "config": config}, how)
     safetensors.numpy.save_file(flat, path, metadata)
     with pytest.raises(ValueError, match=how) as error:
         isr.load_weights(path)
@@ -178,8 +179,8 @@ def test_physics_and_step_are_kept_and_old_files_mean_the_reference(tmp_path, sm
     assert isr.load_weights(path).config == exact(small, step=4.0).config
     old = dataclasses.asdict(small.config)
     del old["physics"], old["step"], old["noise_input"]
-    flat = {k: np.array(v) for k, v in module.flatten(small.params).items()}
-    header = {"format": module.FORMAT, "config": json.dumps(old)}
+    flat = {k: np.array(v) for k, v in tensors.flatten(small.params).items()}
+    header = {"format": tensors.FORMAT, "config": json.dumps(old)}
     safetensors.numpy.save_file(flat, path, header)
     assert isr.load_weights(path).config == small.config
     assert small.config.physics == "reference" and small.config.step == 1

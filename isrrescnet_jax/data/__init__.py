@@ -1,6 +1,6 @@
 """Training data: folders and TFDS in, batches of aligned random patches out."""
 
-from .batches import Streams, train_batches
+from .batches import Measure, Streams, train_batches
 from .config import DataConfig
 from .folders import lr_cache_folder
 from .pairs import Pairs
@@ -10,6 +10,7 @@ from .tfds import prepare_tfds
 
 __all__ = [
     "DataConfig",
+    "Measure",
     "Pairs",
     "Streams",
     "check",

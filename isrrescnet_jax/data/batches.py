@@ -13,11 +13,10 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from .config import DataConfig
 from .pairs import Pairs
@@ -29,13 +28,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+Example = dict[str, np.ndarray]
+Measure = Callable[[Any, np.random.Generator], Example]
+
 
 def train_batches(
     config: DataConfig,
     *,
     process_index: int = 0,
     process_count: int = 1,
-    pairs: Pairs | None = None,
+    pairs: Any = None,
+    measure: Measure | None = None,
 ) -> "grain.DatasetIterator":
     """An endless iterator over the batches of one process.
 
@@ -45,13 +48,16 @@ def train_batches(
     Args:
         config: what to make of which images.
         process_index, process_count: whose share.
-        pairs: the images, where `source` has read them already, with patches as large or larger.
+        pairs: the images, where `source` has read them already, with patches as large or larger; or
+            examples of any kind, with a length and items, from which no patches are taken.
+        measure: (hr or example, rng) -> example: what is trained on instead, a dictionary of arrays
+            of one shape. All that is random in it comes from `rng`.
 
     Returns:
         Grain's iterator over {"lr": (n, p, p, 3), "hr": (n, s p, s p, 3)}, uint8, with
-        n = batch / process_count and s p = patch. Its `get_state()` is the number of batches taken
-        (with `workers` that of each worker) and can be given to any process's `set_state`.
-        `close()` ends its threads or processes.
+        n = batch / process_count and s p = patch, or over what `measure` makes, stacked. Its
+        `get_state()` is the number of batches taken (with `workers` that of each worker) and can be
+        given to any process's `set_state`. `close()` ends its threads or processes.
 
     Raises:
         ValueError, OSError: see `source`; or the batch cannot be shared between the processes, or
@@ -69,16 +75,16 @@ def train_batches(
             f"{len(pairs)} images x {config.repeats} repeats do not fill a batch of "
             f"{config.batch}: raise repeats to {-(-config.batch // len(pairs))} or more"
         )
-    pick = functools.partial(
-        random_patch, patch=config.patch, scale=config.scale, augment=config.augment
-    )
+    of_images = isinstance(pairs, Pairs)
+    pick = functools.partial(_example, config=config, measure=measure, of_images=of_images)
     # Repeated before shuffled: Grain takes long to shuffle a few hundred items.
     patches = grain.MapDataset.source(pairs).seed(config.seed).repeat(config.repeats).shuffle()
     # Random before shared: a patch does not depend on the number of processes.
     patches = patches[:usable].random_map(pick)[process_index::process_count]
     batches = patches.batch(config.batch // process_count).repeat()
     # Decoding releases Python's lock; cutting patches holds it, and more threads only fight for it.
-    threads = min(2 if pairs.all_kept else 16, os.cpu_count() or 1)
+    held = isinstance(pairs, Pairs) and pairs.all_kept
+    threads = min(2 if held else 16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     stream = batches.to_iter_dataset(options)
     if config.workers:
@@ -87,6 +93,21 @@ def train_batches(
         options = grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=4)
         stream = stream.mp_prefetch(options, _end_with_parent)
     return iter(stream)
+
+
+def _example(
+    item: Any,
+    rng: np.random.Generator,
+    *,
+    config: DataConfig,
+    measure: Measure | None,
+    of_images: bool,
+) -> Example:
+    """What is trained on, from a pair of images or an example."""
+    if of_images:
+        size = {"patch": config.patch, "scale": config.scale}
+        item = random_patch(item, rng, **size, augment=config.augment)
+    return item if measure is None else measure(item["hr"] if of_images else item, rng)
 
 
 def _end_with_parent(index: int, count: int) -> None:
@@ -125,27 +146,34 @@ class Streams:
         *,
         process_index: int = 0,
         process_count: int = 1,
+        examples: Any = None,
+        measure: Measure | None = None,
     ):
         """Read all images, and see that they are large enough for the largest patch.
 
         Args:
             config: what to make of which images.
             scales, patches: all that will be asked for; those of `config` by default.
-            process_index, process_count: see `train_batches`.
+            process_index, process_count, measure: see `train_batches`.
+            examples: take the place of the images that `config` names (its `pairs`).
 
         Raises:
             ValueError, OSError: see `train_batches`.
         """
         self._config = config
-        self._process = {"process_index": process_index, "process_count": process_count}
+        self._how: dict[str, Any] = {"process_index": process_index, "measure": measure}
+        self._how["process_count"] = process_count
         self._streams: dict[tuple[int, int], grain.DatasetIterator] = {}
-        self._pairs: dict[int, Pairs] = {}
+        self._pairs: dict[int, Any] = {}
         scales = sorted(set(scales or (config.scale,)))
         memory, largest = config.memory / len(scales), max(patches or (config.patch,))
         for scale in scales:
             wanted = dataclasses.replace(config, scale=scale, patch=largest, memory=memory)
-            self._pairs[scale] = source(wanted)
-        self.counts = _announced(self._pairs[scales[0]], process_index).counts
+            self._pairs[scale] = source(wanted) if examples is None else examples
+        if examples is None:
+            self.counts = _announced(self._pairs[scales[0]], process_index).counts
+        else:
+            self.counts = {"images": len(examples)}
         self._stream(scales[0], largest)  # whose length is checked
 
     def _stream(self, scale: int, patch: int) -> "grain.DatasetIterator":
@@ -155,11 +183,11 @@ class Streams:
                 # Another seed, or every stream would begin with the same images.
                 seed = (config.seed + 10_000 * scale + patch) % 2**32
                 config = dataclasses.replace(config, scale=scale, patch=patch, seed=seed)
-            stream = train_batches(config, pairs=self._pairs[scale], **self._process)
+            stream = train_batches(config, pairs=self._pairs[scale], **self._how)
             self._streams[scale, patch] = stream
         return self._streams[scale, patch]
 
-    def next(self, scale: int, patch: int) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    def next(self, scale: int, patch: int) -> Example:
         """The next batch of this stream."""
         return next(self._stream(scale, patch))
 

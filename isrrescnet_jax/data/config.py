@@ -17,7 +17,8 @@ class DataConfig:
             bicubic reduction, once, and kept in `cache`.
         data_dir: folder of TFDS data sets; by default TFDS's own (~/tensorflow_datasets).
         split: split of a TFDS data set, such as "train" or "train[:90%]".
-        scale: factor between the two resolutions.
+        scale: factor between the two resolutions; 1 for images alone, from which a recipe makes
+            what it trains on (`Recipe.measure`).
         patch: side of the square patches in high-resolution pixels, a multiple of `scale`.
         batch: patches in a batch, over all devices and processes.
         repeats: patches taken from each image in an epoch. The last batch of an epoch is dropped
@@ -53,8 +54,8 @@ class DataConfig:
     workers: int = 0
 
     def __post_init__(self):
-        if self.scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, not {self.scale}")
+        if self.scale not in (1, *SCALES):
+            raise ValueError(f"scale must be 1 or one of {SCALES}, not {self.scale}")
         if self.patch < 1 or self.patch % self.scale:
             raise ValueError(f"patch must be a multiple of the scale {self.scale}: {self.patch}")
         for name in ("batch", "repeats"):

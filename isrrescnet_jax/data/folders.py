@@ -76,6 +76,8 @@ def lr_cache_folder(config: DataConfig) -> Path | None:
 
 def _make_lr(hr: UInt8[np.ndarray, "H W 3"], config: DataConfig) -> UInt8[np.ndarray, "h w 3"]:
     """`degrade`, remembered on disk under a hash of the pixels, the scale and the border."""
+    if config.scale == 1:
+        return hr
     folder = lr_cache_folder(config)
     if folder is None:
         return degrade(hr, config.scale, border=config.border)

@@ -24,7 +24,8 @@ from jaxtyping import Array, Float
 from ..config import ModelConfig
 from ..pytree import pytree
 from ..representation import in_one_line
-from ..weights import Weights, expected_shapes, unflatten
+from ..tensors import unflatten
+from ..weights import Weights, expected_shapes
 from .border import conv3x3_reflect
 from .conv import conv
 from .parameters import fuse, norm

@@ -5,7 +5,6 @@ process 0 compares, and all of them go on or end with the same line.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ from .. import __version__
 from ..data import inventory
 from ..messages import one_line
 from ..supervision import WAIT, last_checkpoint, tell
+from ..trained import digest
 from . import lock, parallel
 from .checkpoint import absolute, as_dict, differences
 from .config import Recipe
@@ -74,7 +74,8 @@ def view(workdir: epath.Path, recipe: Recipe, token: str | None) -> dict[str, An
     while (found := (lock.read(path) or {}).get("token")) != token and time.monotonic() < until:
         time.sleep(0.2)
     try:
-        data = inventory(recipe.config.data)
+        own = recipe.examples
+        data = inventory(recipe.config.data) if own is None else f"{len(own)} examples"
     except (ValueError, OSError) as error:
         data = one_line(error)
     return {
@@ -83,7 +84,7 @@ def view(workdir: epath.Path, recipe: Recipe, token: str | None) -> dict[str, An
         "token": found,
         "step": last_checkpoint(workdir),
         "versions": f"isrrescnet-jax {__version__}, jax {jax.__version__}",
-        "recipe": hashlib.sha256(recipe.text.encode()).hexdigest(),
+        "recipe": digest(recipe.text),
         "config": as_dict(recipe.config),
         "data": data,
     }

@@ -14,7 +14,6 @@ moment leaves the one before it untouched.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from ..trained import digest
 from .config import Recipe, TrainConfig, as_recipe
 from .optimizer import structure
 from .state import TrainState
@@ -43,11 +43,11 @@ def with_defaults(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, 
     return unflatten_dict(next(flat) | next(flat))
 
 
-def digest(recipe: Recipe) -> str | None:
+def text_hash(recipe: Recipe) -> str | None:
     """Of the text of the recipe; None if its configuration, which is compared, is all of it."""
     if not (recipe.has_values and recipe.text):
         return None
-    return hashlib.sha256(recipe.text.encode()).hexdigest()
+    return digest(recipe.text)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -165,7 +165,7 @@ class Checkpoints:
                     data=ocp.args.JsonSave(data),
                     config=ocp.args.JsonSave(as_dict(self.recipe.config)),
                     recipe=ocp.args.JsonSave(
-                        {"sha256": digest(self.recipe), "structure": structure(state.opt_state)}
+                        {"sha256": text_hash(self.recipe), "structure": structure(state.opt_state)}
                     ),
                 ),
                 metrics=None if psnr is None else {"psnr": psnr},
@@ -230,7 +230,7 @@ class Checkpoints:
         text: dict[str, Any] = {"sha256": None, "structure": new}
         if (self.folder / str(step) / "recipe").exists():
             text |= self._read(step, "recipe")
-        if text["sha256"] != digest(self.recipe):
+        if text["sha256"] != text_hash(self.recipe):
             refused.append("the recipe file has another text, and values beyond its config")
         return refused + structure_difference(text["structure"], new), allowed
 

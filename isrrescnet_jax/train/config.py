@@ -9,8 +9,9 @@ import numpy as np
 import optax
 
 from ..config import SCALES, ModelConfig
-from ..data import DataConfig
+from ..data import DataConfig, Measure
 from ..solver.backward import Checkpointed, Full, Random, Truncated, Window
+from ..trained import Solve
 from ..weights import Weights
 from . import losses
 
@@ -23,7 +24,7 @@ class TrainConfig:
     this value holds. Before the first pair, and with none, the plain field does.
 
     Attributes:
-        model: the network; its scale must be given.
+        model: the network; its scale must be given, unless a recipe brings its own model.
         data: what it is trained on, in which batches.
         scales: train on several scales, a batch of each in turn, all made from the same images;
             `model.scale`, which the written weights name, must be one of them. Only `model.scale`
@@ -118,9 +119,9 @@ class TrainConfig:
     keep: int = 3
 
     def __post_init__(self):
-        if self.model.scale is None:
+        if self.model.scale is None and self.data.scale != 1:
             raise ValueError("model.scale must be given to train")
-        if self.data.scale != self.model.scale:
+        if self.data.scale != (self.model.scale or 1):
             raise ValueError(
                 f"data.scale is {self.data.scale} and model.scale {self.model.scale}: set both"
             )
@@ -165,7 +166,7 @@ class TrainConfig:
         if len(set(self.all_scales)) > 1 and (self.data.lr or self.data.hr.startswith("tfds:")):
             raise ValueError("scales: low-resolution images must be made here, not given")
         for scale in self.all_scales:
-            if scale not in SCALES:
+            if self.scales and scale not in SCALES:
                 raise ValueError(f"scales must be some of {SCALES}, not {self.scales}")
             for patch in self.all_patches:
                 if patch % scale:
@@ -229,14 +230,24 @@ def _reached(curriculum: tuple[tuple[int, int], ...], step: int, before: int) ->
 
 
 Optimizer = optax.GradientTransformation | Callable[[TrainConfig], optax.GradientTransformation]
+Params = dict[str, Any]
+Batch = dict[str, Any]
+Objective = Callable[[Params, Batch], tuple[Any, dict[str, Any]]]
+
+# What a recipe file may define besides `config`.
+VALUES = ("optimizer", "operator", "prior", "loss", "init", "solve", "objective")
+VALUES += ("measure", "examples", "held_out", "score")
+# Fields that decide how the network of the library is run.
+_OF_OUR_MODEL = ("iterate_weights", "curriculum", "feedback_curriculum", "window_curriculum")
+_OF_OUR_MODEL += ("backward", "dtype")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """All that decides a run: its configuration, and values instead of what that has names for.
 
-    In a recipe file these are the variables `config`, `optimizer`, `operator`, `prior` and `loss`.
-    What is None is made from the fields of `config`.
+    In a recipe file these are variables or functions of the same names. What is None is made from
+    the fields of `config`.
 
     Attributes:
         config: numbers and names.
@@ -248,6 +259,21 @@ class Recipe:
         prior: makes the prior N of the weights, a pytree called as N(z, sigma, alpha) (see
             `unroll`); the projected network, `LearnedPrior`, if None.
         loss: distance of images from targets, (n, h, w, c) both -> (n,) (see `losses`).
+        init: key -> parameters of a model of one's own, nested dictionaries of arrays. Such a
+            recipe has `config.data.scale` 1, and a function `solve`.
+        solve: (params, batch) -> images (n, h, w, c), of that model, from what was measured. The
+            batch is a dictionary of arrays, each with n as its first axis. How the gradient goes
+            back, and through how many iterations, is its own affair.
+        objective: (params, batch) -> (loss, metrics), where the distance of `solve` from
+            `batch["hr"]` is not what is wanted; metrics are a dictionary of numbers.
+        measure: (hr, rng) -> example, what is trained on as a dictionary of NumPy arrays, made of a
+            patch (p, p, 3) of bytes; all that is random in it comes from `rng`. Arrays have the
+            same shape for every patch of one size.
+        examples: in place of the images of `config.data`, anything with a length and items, which
+            `measure` is given if there is one; an item may depend on nothing but its number.
+        held_out: the same for validation, in place of the images in `config.validation`.
+        score: (params, example) -> figures of one validation example, a dictionary of numbers that
+            has "psnr", by which the best checkpoint is chosen; by default the PSNR of `solve`.
         text: of the recipe file. A run with values of its own is resumed only by the same text.
         file: its name, for messages.
 
@@ -260,6 +286,13 @@ class Recipe:
     operator: Any = None
     prior: Callable[[Weights], Any] | None = None
     loss: losses.Loss | None = None
+    init: Callable[[jax.Array], Params] | None = None
+    solve: Solve | None = None
+    objective: Objective | None = None
+    measure: Measure | None = None
+    examples: Any = None
+    held_out: Any = None
+    score: Callable[[Params, Batch], dict[str, float]] | None = None
     text: str = ""
     file: str = ""
 
@@ -270,6 +303,11 @@ class Recipe:
             "optimizer": "an optax.GradientTransformation, or a function of the config",
             "prior": "a function of the weights",
             "loss": "a function of images and targets",
+            "init": "a function of a key",
+            "solve": "a function of parameters and a batch",
+            "objective": "a function of parameters and a batch",
+            "measure": "a function of an image and a random generator",
+            "score": "a function of parameters and an example",
         }
         for name, kind in kinds.items():
             value = getattr(self, name)
@@ -278,8 +316,15 @@ class Recipe:
                 fits |= isinstance(value, optax.GradientTransformation)
             if not fits or isinstance(value, type):
                 raise ValueError(f"{name} must be {kind}, not {_shown(value)}")
-        if self.operator is None:
-            return
+        for name in ("examples", "held_out"):
+            value = getattr(self, name)
+            if value is not None and not (hasattr(value, "__len__") and len(value)):
+                raise ValueError(f"{name} must have a length and items, not {_shown(value)}")
+        if self.operator is not None:
+            self._check_operator()
+        self._check_own_model()
+
+    def _check_operator(self) -> None:
         if not all(hasattr(self.operator, name) for name in ("scale", "initial", "gradient")):
             raise ValueError(
                 "operator must have a scale and methods initial and gradient, unlike "
@@ -290,11 +335,32 @@ class Recipe:
             names = ", ".join(map(str, scales))
             raise ValueError(f"operator is of scale {self.operator.scale}, the training of {names}")
 
+    def _check_own_model(self) -> None:
+        config, own = self.config, self.init is not None
+        of_it = ("solve", "objective", "measure", "examples", "held_out", "score")
+        if not own and (given := [name for name in of_it if getattr(self, name) is not None]):
+            raise ValueError(f"{given[0]} is of a model of one's own, which needs a function init")
+        if own != (config.data.scale == 1):
+            reason = "data.scale = 1 is for a recipe with a function init"
+            if own:
+                reason = "a recipe with init takes images as they are: set data.scale = 1"
+            raise ValueError(reason)
+        if not own:
+            return
+        if self.solve is None:
+            raise ValueError("a recipe with init needs a function solve(params, batch)")
+        for name in ("operator", "prior"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect beside init: use it in solve")
+        without = TrainConfig()
+        for name in _OF_OUR_MODEL:
+            if getattr(config, name) != getattr(without, name):
+                raise ValueError(f"{name} has no effect on a model of one's own")
+
     @property
     def has_values(self) -> bool:
         """Whether anything is not made from the configuration."""
-        values = (self.optimizer, self.operator, self.prior, self.loss)
-        return any(value is not None for value in values)
+        return any(getattr(self, name) is not None for name in VALUES)
 
 
 def as_recipe(recipe: Recipe | TrainConfig) -> Recipe:

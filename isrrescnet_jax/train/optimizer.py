@@ -54,7 +54,7 @@ def muon(
     beta1: float = 0.9,
     beta2: float = 0.999,
 ) -> optax.GradientTransformation:
-    """Muon for the directions v of the convolutions, Adam for everything else.
+    """Muon for the directions v (or kernels) of the convolutions, Adam for everything else.
 
     The momentum of v, as a matrix of all (height, width, in) by out, is replaced by the nearest
     one whose singular values are all the same, near 1 (more exactly 0.7 to 1.2, by five
@@ -79,11 +79,12 @@ def muon(
 
 
 def _matrices(params: Any) -> Any:
-    """How a leaf is a matrix for Muon, or None."""
+    """How a leaf is a matrix for Muon, or None; Flax calls kernels without a length `kernel`."""
     as_matrix = contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
 
     def one(path, leaf):
-        return as_matrix if path[-1].key == "v" and getattr(leaf, "ndim", 0) == 4 else None
+        named = path[-1].key in ("v", "kernel")
+        return as_matrix if named and getattr(leaf, "ndim", 0) == 4 else None
 
     return jax.tree_util.tree_map_with_path(one, params)
 

@@ -4,9 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import runpy
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -15,7 +13,8 @@ from tyro.conf import Positional, arg
 from ..config import SCALES
 from ..messages import unboxed
 from ..supervision import LOST_AFTER, WAIT
-from .config import Recipe, TrainConfig
+from ..trained import run_file
+from .config import VALUES, Recipe, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,8 @@ class Run:
 
     recipe: Positional[str]
     """A Python file with `config = TrainConfig(...)`, or with a function config(scale) that gives
-    it; `optimizer`, `operator`, `prior` and `loss` are optional."""
+    it; `optimizer`, `operator`, `prior`, `loss` and a model of its own are optional (see
+    `train.Recipe`)."""
     workdir: str
     """Folder of the run, local or gs://; the same command continues an interrupted run."""
     data: str | None = None
@@ -67,17 +67,16 @@ def load_recipe(path: str, scale: int | None = None) -> Recipe:
         ValueError: it fails, has no `config` that is a `TrainConfig`, or a value that is of another
             kind or does not suit it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such recipe (a Python file with a TrainConfig)")
+    found, text = run_file(path)
     try:
-        found = runpy.run_path(path)
         config = of_scale(found.get("config"), scale)
-        text = Path(path).read_text()
     except Exception as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path} has no `config = TrainConfig(...)`, nor a function that gives it")
-    values = {name: found.get(name) for name in ("optimizer", "operator", "prior", "loss")}
+    values = {name: found.get(name) for name in VALUES}
+    if values["init"] is not None:  # then these are names like others, for its `solve`
+        values |= {"operator": None, "prior": None}
     try:
         return Recipe(config, **values, text=text, file=path)
     except ValueError as error:

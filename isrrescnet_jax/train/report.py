@@ -147,7 +147,8 @@ class Report:
         self._pixels += pixels
         self._flops += flops
         self._window.append({name: float(value) for name, value in metrics.items()})
-        shown = {name: f"{self._window[-1][name]:.4g}" for name in ("loss", "psnr")}
+        last = self._window[-1]
+        shown = {name: f"{last[name]:.4g}" for name in ("loss", "psnr") if name in last}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isrrescnet_jax.prior.parameters import fuse, norm
-from isrrescnet_jax.weights import expected_shapes, flatten
+from isrrescnet_jax.tensors import flatten
+from isrrescnet_jax.weights import expected_shapes
 
 
 def test_initial_weights_fit_and_fuse_to_their_directions(small):

@@ -21,7 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 from small_recipe import RECIPE
 
-from isrrescnet_jax import load_weights, save_weights
+from isrrescnet_jax import load_weights
 from isrrescnet_jax.train import Recipe, TrainConfig, loop, recipe
 from isrrescnet_jax.train.loop import train
 from isrrescnet_jax.weights import load_weights_and_metadata
@@ -300,40 +300,6 @@ def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, c
     with pytest.raises(FloatingPointError, match=r"not finite in step \d+ \(last one: .*/8\)"):
         train(Recipe(diverging, prior=dimming), tmp_path)
     assert steps_saved(tmp_path)[-1] == 8
-
-
-def test_fine_tuning_from_weights_of_another_scale(tmp_path, config):
-    start = loop.fresh_weights(dataclasses.replace(config, seed=7))
-    start = dataclasses.replace(start, config=dataclasses.replace(config.model, scale=4))
-    save_weights(start, tmp_path / "x4.safetensors")
-    tuned = dataclasses.replace(config, init=str(tmp_path / "x4.safetensors"))
-    weights = loop.initial_weights(tuned)
-    jax.tree.map(np.testing.assert_array_equal, weights.params, start.params)
-    other = dataclasses.replace(config.model, physics="exact", step=16.0, feedback_steps=3)
-    with pytest.warns(UserWarning) as said:
-        exact = loop.initial_weights(dataclasses.replace(tuned, model=other))
-    assert "trained with physics reference, and goes on with exact" in str(said[0].message)
-    assert "trained with step 1.0, and goes on with 16.0" in str(said[1].message)
-    assert exact.config == other
-    jax.tree.map(np.testing.assert_array_equal, exact.params, start.params)
-    more = dataclasses.replace(config.model, iterations=config.model.iterations + 2)
-    longer = loop.initial_weights(dataclasses.replace(tuned, model=more))
-    for name in ("alpha", "w"):  # the last one is repeated
-        expected = [*start.params[name], *[start.params[name][-1]] * 2]
-        np.testing.assert_array_equal(longer.params[name], expected)
-    noisy = dataclasses.replace(config.model, noise_input=True)
-    levels = loop.initial_weights(dataclasses.replace(tuned, model=noisy))
-    assert levels.config == noisy
-    expected = np.pad(start.params["network"]["encoder"]["v"], [(0, 0)] * 2 + [(0, 1), (0, 0)])
-    np.testing.assert_array_equal(levels.params["network"]["encoder"]["v"], expected)
-    save_weights(levels, tmp_path / "noisy.safetensors")
-    back = dataclasses.replace(tuned, init=str(tmp_path / "noisy.safetensors"))
-    with pytest.raises(ValueError, match="noise_input is True, not False"):
-        loop.initial_weights(back)
-    with pytest.raises(ValueError, match="features is 8, not 4"):
-        loop.initial_weights(
-            dataclasses.replace(tuned, model=dataclasses.replace(config.model, features=4))
-        )
 
 
 def test_a_workdir_that_cannot_be_written_is_an_error(tmp_path, config):

@@ -15,9 +15,9 @@ from conftest import photo
 from PIL import Image
 
 from isrrescnet_jax import load_weights
+from isrrescnet_jax.tensors import flatten
 from isrrescnet_jax.train import learning_rate, parallel, recipe
 from isrrescnet_jax.train.loop import train
-from isrrescnet_jax.weights import flatten
 
 DEVICES = "--xla_force_host_platform_device_count"
 
