@@ -9,20 +9,23 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, replace: bool = True) -> Iterator[Path]:
     """A path to write to; what is there when the block succeeds takes the place of `path`.
 
     Readers of `path` see the old file or the whole new one, never a part of either. On Linux the
     new one has no name until then (its path, which lacks the suffix, is that of an open file), so
     that a process that is killed leaves nothing behind.
+
+    Raises:
+        FileExistsError: not `replace`, and `path` is there when the block ends.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _nameless(path) or _named(path) as temporary:
+    with _nameless(path, replace) or _named(path, replace) as temporary:
         yield temporary
 
 
-def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
+def _nameless(path: Path, replace: bool) -> contextlib.AbstractContextManager[Path] | None:
     """`atomic_path` where the system knows files without a name, else None."""
     try:
         handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
@@ -40,6 +43,8 @@ def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
             try:
                 link(path)
             except FileExistsError:
+                if not replace:
+                    raise
                 name = path.with_name(f".{_short(path.name)}-{os.getpid()}-{handle}")
                 link(name)
                 os.replace(name, path)
@@ -51,7 +56,7 @@ def _nameless(path: Path) -> contextlib.AbstractContextManager[Path] | None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[Path]:
+def _named(path: Path, replace: bool) -> Iterator[Path]:
     """`atomic_path` everywhere: a hidden file beside it."""
     prefix = f".{_short(path.stem)}-"
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
@@ -63,7 +68,10 @@ def _named(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

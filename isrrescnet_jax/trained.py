@@ -95,7 +95,7 @@ def check_like(params: Mapping[str, Any], like: Mapping[str, Any]) -> None:
 def load_trained(path: str | os.PathLike, recipe: str | os.PathLike) -> Trained:
     """See `load_weights`."""
     names, text = run_file(recipe)
-    init, solve = cast(Any, (names.get("init"), names.get("solve")))
+    init, solve = names.get("init"), names.get("solve")
     if not (callable(init) and callable(solve)):
         raise ValueError(f"{recipe} has no functions init(key) and solve(params, batch)")
     flat, metadata = tensors.read(Path(path))
@@ -113,7 +113,7 @@ def load_trained(path: str | os.PathLike, recipe: str | os.PathLike) -> Trained:
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not fit {recipe}: {error}") from None
     params = jax.device_put(tensors.unflatten(flat))
-    return Trained(params, solve, Path(recipe).name)
+    return Trained(params, cast(Any, solve), Path(recipe).name)
 
 
 def as_bytes(params: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:

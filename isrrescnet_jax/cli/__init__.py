@@ -5,8 +5,10 @@ a bad file, names it at the end, and exits with 2 all the same.
 """
 
 import atexit
+import contextlib
 import gc
 import io
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"isrrescnet: {needs}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still is written
         print("\nisrrescnet: interrupted; --skip-existing continues", file=sys.stderr)
         sys.exit(130)
 

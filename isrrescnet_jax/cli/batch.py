@@ -120,10 +120,21 @@ class Files:
             for source, target in jobs:
                 print(f"{source} -> {target}", file=messages)
         if self.dry_run or not jobs:
-            _name_overlooked(batch)
+            name_overlooked(batch.overlooked)
             if self.json and not self.dry_run:
                 _write_json(batch, [])
         return dataclasses.replace(batch, jobs=[]) if self.dry_run else batch
+
+    def appeared(self, job: Job) -> Done:
+        """What is done where the result was not there at first, and is now.
+
+        Raises:
+            ValueError: it is not to be passed over.
+        """
+        source, target = job
+        if not self.skip_existing:
+            raise ValueError(f"{target}: appeared since; use --overwrite or --skip-existing")
+        return Done(f"{source}: {target} is already there", {"status": "already there"})
 
     def _jobs(self, sources: tuple[Path, ...], below: tuple[Path, ...], out: Path) -> list[Job]:
         existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
@@ -183,7 +194,7 @@ def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
         print(f"note: {note}", file=sys.stderr)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    _name_overlooked(batch)
+    name_overlooked(batch.overlooked)
     if batch.json:
         _write_json(batch, records)
     return 2 if failures else 0
@@ -202,12 +213,14 @@ def _check_free(path: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> Non
         raise ValueError(f"--json {path} is one of the pictures: name another file")
 
 
-def _name_overlooked(batch: Batch) -> None:
-    names = [str(path) for path in batch.overlooked]
+def name_overlooked(paths: Sequence[Path]) -> None:
+    """Say which files in folders look like pictures, and were not read."""
+    names = [str(path) for path in paths]
     if names:
         print(
             f"{len(names)} not read, though {'it looks' if len(names) == 1 else 'they look'} like "
-            f"images (save as PNG, or give one without suffix by its name): {', '.join(names)}",
+            "images (save as PNG, give one without suffix or behind a link by its name): "
+            + ", ".join(names),
             file=sys.stderr,
         )
 

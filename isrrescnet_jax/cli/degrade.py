@@ -66,7 +66,9 @@ class Degrade(Files):
             shape, picture = result
             target = Path(f"-.{self.format or 'png'}") if job[1] == STANDARD else job[1]
             images.check_writable(picture, target)
-            save(images.Film([picture]), job[1], images.format_of(target))
+            film, format = images.Film([picture]), images.format_of(target)
+            if not save(film, job[1], format, self.overwrite):
+                return self.appeared(job)
             height, width = picture.color.shape[:2]
             details = {"width": width, "height": height, "scale": self.scale}
             return Done(f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}", details, notes.get(job, ""))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from tyro.conf import arg
 
+from .batch import name_overlooked
 from .model import Model
 from .startup import uncollected
 
@@ -69,6 +70,7 @@ class Evaluate(Model):
             reports.append(evaluate.evaluate(benchmark, upscaler, warm_up=self.warm_up, each=each))
             if reports[-1].remark:
                 print(f"isrrescnet: {reports[-1].remark}", file=sys.stderr)
+            name_overlooked(reports[-1].overlooked)
         for report in reports:
             print("\n" + tables.text(report, label, self.times))
         if self.json:

@@ -20,13 +20,21 @@ def open_film(source: Path) -> images.Film:
     return images.film_of(data, source)
 
 
-def save(film: images.Film, target: Path, format: str) -> None:
-    """Write all pictures to a file, whole or not at all, or to standard output."""
+def save(film: images.Film, target: Path, format: str, replace: bool = True) -> bool:
+    """Write all pictures to a file, whole or not at all, or to standard output.
+
+    Returns:
+        Whether it was written: False if there is such a file, and it is not to be replaced.
+    """
     if target != STANDARD:
-        with images.writing(target) as file:
-            images.encode_film(film, format, file)
-        return
+        try:
+            with images.writing(target, replace) as file:
+                images.encode_film(film, format, file)
+        except FileExistsError:
+            return False
+        return True
     buffer = io.BytesIO()
     images.encode_film(film, format, buffer)
     sys.stdout.buffer.write(buffer.getvalue())
     sys.stdout.buffer.flush()
+    return True

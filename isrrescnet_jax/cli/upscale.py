@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from tyro.conf import arg
 
 from .. import images
@@ -99,9 +100,11 @@ class Upscale(Model, Files):
         def write(job: Job, result: tuple[Task, Any] | None) -> Done:
             source, target = job
             if result is None:
-                return Done(f"{source}: {target} is already there", {"status": "already there"})
+                return self.appeared(job)
             task, solution = result
-            save(task.film, target, images.format_of(self._named(target)))
+            format = images.format_of(self._named(target))
+            if not save(task.film, target, format, self.overwrite):
+                return self.appeared(job)
             if self.trace:
                 from ..evaluation.figures import trace_figure
 
@@ -152,6 +155,9 @@ def upscale_picture(
     from ..transparency import restore
 
     if picture.alpha is None:
-        return dataclasses.replace(picture, color=upscaler(picture.color))
-    color, alpha = restore(upscaler, picture.color, picture.alpha)
+        color, alpha = upscaler(picture.color), None
+    else:
+        color, alpha = restore(upscaler, picture.color, picture.alpha)
+    if not np.isfinite(np.sum(color, dtype=np.float64)):
+        raise ValueError("the weights give values here that are not finite")
     return dataclasses.replace(picture, color=color, alpha=alpha)

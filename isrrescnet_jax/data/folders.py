@@ -51,6 +51,13 @@ def find_images(folder: str) -> list[Path]:
     return found
 
 
+def not_read(config: DataConfig) -> list[str]:
+    """A line for each file in the folders that looks like an image, and is not read."""
+    folders = [folder for folder in (config.hr, config.lr) if folder]
+    found = images.search(folders, recursive=True).overlooked
+    return [f"{path}: not read, though it looks like an image" for path in found if path.is_file()]
+
+
 def load_files(files: Sequence[tuple[Path, Path | None]], config: DataConfig, index: int) -> Pair:
     """Files `index` of `find_files` as a pair; grey is repeated, alpha dropped.
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .config import DataConfig
-from .folders import find_files, load_files
+from .folders import find_files, load_files, not_read
 from .pairs import Pairs
 from .tfds import find_examples, load_example
 
@@ -31,6 +31,8 @@ def source(config: DataConfig) -> Pairs:
     """
     pairs = _pairs(config)
     pairs.leave_out_bad()
+    if not config.hr.startswith("tfds:"):
+        pairs.remarks["not_read"] = not_read(config)
     bad, total = len(pairs.left_out), len(pairs.left_out) + len(pairs)
     if bad and not (config.skip_bad and len(pairs)):
         advice = "remove them or set skip_bad" if len(pairs) else "give others"

@@ -96,12 +96,14 @@ class Report:
         rows: by image, in the order of names.
         problems: one line for each image that could not be measured or found no partner.
         remark: one line if the given LR images are not what papers measure on, else nothing.
+        overlooked: files in the folders that look like images, but are not read.
     """
 
     benchmark: Benchmark
     rows: list[Row]
     problems: list[str]
     remark: str = ""
+    overlooked: tuple[Path, ...] = ()
 
     @property
     def mean(self) -> Row:
@@ -172,7 +174,7 @@ def evaluate(
         FileNotFoundError, ValueError: a folder that is not there or has no images, or not one HR
             image with an LR image of its name.
     """
-    pairs, problems = _pairs(benchmark)
+    pairs, problems, overlooked = _pairs(benchmark)
     rows, differences = [], {}
     for hr_path, lr_path in pairs:
         try:
@@ -187,7 +189,7 @@ def evaluate(
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             problems.append(one_line(error, hr_path))
     said = remark(differences, benchmark.lr or "", len(rows), benchmark.scale)
-    return Report(benchmark, rows, problems, said)
+    return Report(benchmark, rows, problems, said, overlooked)
 
 
 def _load(
@@ -243,15 +245,19 @@ def _scores(
     }
 
 
-def _pairs(benchmark: Benchmark) -> tuple[Sequence[tuple[Path, Path | None]], list[str]]:
-    """HR and LR files of the same name, and a line about each that has no partner."""
-    hr = images.find([benchmark.hr])
+def _pairs(
+    benchmark: Benchmark,
+) -> tuple[Sequence[tuple[Path, Path | None]], list[str], tuple[Path, ...]]:
+    """HR and LR files of the same name, a line about each without partner, and what is not read."""
+    found = images.search([benchmark.hr])
+    hr = found.files
     if benchmark.lr is None:
-        return [(path, None) for path in hr], []
-    pairs, problems = match(hr, images.find([benchmark.lr]), benchmark.scale)
+        return [(path, None) for path in hr], [], found.overlooked
+    lr = images.search([benchmark.lr])
+    pairs, problems = match(hr, lr.files, benchmark.scale)
     if not pairs:
         raise ValueError(
             f"no image in {benchmark.lr} has the name of one in {benchmark.hr}, such as "
             f"{hr[0].stem}x{benchmark.scale} for {hr[0].name}"
         )
-    return pairs, problems
+    return pairs, problems, found.overlooked + lr.overlooked

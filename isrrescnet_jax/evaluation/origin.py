@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 
 from .degrade import Border, degrade
 
-_ROUNDING = 1  # grey levels by which other ways to compute the same may differ
+# Grey levels by which other ways to compute the same may differ, and by which they may be brighter.
+_ROUNDING, _BRIGHTER = 1, 0.5
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -30,10 +31,12 @@ def difference(
     """
     found = []
     for border in get_args(Border):
-        apart = np.abs(degrade(hr, scale, border).astype(np.int16) - lr)
+        signed = degrade(hr, scale, border).astype(np.int16) - lr
+        apart = np.abs(signed)
         found.append(Difference(float(apart.mean()), int(apart.max())))
-    least = min(found)
-    return least if min(one.largest for one in found) > _ROUNDING else None
+        if found[-1].largest <= _ROUNDING and abs(signed.mean()) <= _BRIGHTER:
+            return None
+    return min(found)
 
 
 def remark(

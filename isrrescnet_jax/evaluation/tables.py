@@ -166,6 +166,7 @@ def as_json(reports: Sequence[Report], label: str = "model", times: bool = True)
                 "published": _published(report),
                 "problems": report.problems,
                 **({"remark": report.remark} if report.remark else {}),
+                **({"not_read": [str(p) for p in report.overlooked]} if report.overlooked else {}),
             }
         )
     if times:

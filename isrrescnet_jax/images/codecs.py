@@ -239,7 +239,7 @@ def write(picture: Picture, path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[io.BufferedRandom]:
-    """A file to write to, which takes the place of `path` when it is whole."""
-    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
+def writing(path: str | os.PathLike, replace: bool = True) -> Iterator[io.BufferedRandom]:
+    """A file to write to, which takes the place of `path` when it is whole (see `atomic_path`)."""
+    with atomic_path(path, replace) as temporary, open(temporary, "w+b") as file:
         yield file

@@ -67,7 +67,8 @@ def encode(picture: Picture, format: str, file: OpenFile) -> None:
 def save_options(picture: Picture, format: str) -> dict[str, Any]:
     """What Pillow is told beside the pixels."""
     metadata = picture.metadata
-    options = {"icc_profile": picture.icc, **_SAVE_OPTIONS.get(format, {})}
+    profile = profile_of(picture, color=format == "WEBP")
+    options = {"icc_profile": profile, **_SAVE_OPTIONS.get(format, {})}
     if metadata.dpi and (format != "JPEG" or max(metadata.dpi) < 2**16):
         options["dpi"] = metadata.dpi
     if format == "BMP":
@@ -86,6 +87,12 @@ def save_options(picture: Picture, format: str) -> dict[str, Any]:
         elif block:
             options[name] = block
     return options
+
+
+def profile_of(picture: Picture, color: bool) -> bytes | None:
+    """The ICC profile; one of grey pictures is none of those whose grey is stored as colour."""
+    grey = picture.icc is not None and picture.icc[16:20] == b"GRAY"
+    return None if color and grey else picture.icc
 
 
 def _software_elsewhere(metadata: Metadata) -> Metadata:
@@ -113,7 +120,7 @@ def _write_page(writer: tifffile.TiffWriter, picture: Picture) -> None:
         extrasamples=["unassalpha"] if pixels.shape[-1] in (2, 4) else None,
         compression="zlib",
         predictor=True,
-        iccprofile=picture.icc,
+        iccprofile=profile_of(picture, color=pixels.shape[-1] > 2),
         resolution=metadata.dpi,
         resolutionunit="inch" if metadata.dpi else None,
         extratags=_tags(metadata),

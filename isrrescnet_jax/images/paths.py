@@ -31,7 +31,8 @@ class Found:
     Attributes:
         files: each once, in order.
         below: for each the folder, below the one that was named, that it lies in.
-        overlooked: files in these folders that look like pictures, but are not read.
+        overlooked: files in these folders that look like pictures, but are not read, links to
+            pictures that lead nowhere, and links to folders that were to be searched.
     """
 
     files: tuple[Path, ...]
@@ -105,14 +106,18 @@ def _images_in(
     folder: Path, recursive: bool, without: Path | None
 ) -> tuple[list[Path], list[Path]]:
     """Images to read, and files that look like images."""
-    visible = [
+    entries = [p for p in _files_in(folder, recursive, without) if not p.name.startswith(".")]
+    visible = [path for path in entries if path.is_file()]
+    lost = [
         path
-        for path in _files_in(folder, recursive, without)
-        if not path.name.startswith(".") and path.is_file()
+        for path in entries
+        if path.is_symlink()
+        and (path.is_dir() if path.exists() else path.suffix.lower() in READABLE)
     ]
     files = [path for path in visible if path.suffix.lower() in READABLE]
     others = [path for path in visible if path.suffix.lower() not in READABLE]
     unread = [path for path in others if _UNREAD.fullmatch(path.suffix) or _begins_like_one(path)]
+    unread += lost if recursive else [path for path in lost if not path.exists()]
     if not files:
         seen = f"; {len(unread)} look like images that are not read" if unread else ""
         raise ValueError(f"{folder}: no images ({', '.join(READABLE)}) in this folder{seen}")
@@ -130,7 +135,8 @@ def _files_in(folder: Path, recursive: bool, without: Path | None) -> Iterator[P
             for name in sorted(folders)
             if not name.startswith(".") and Path(here, name).resolve() != left_out
         ]
-        yield from (Path(here, name) for name in sorted(names))
+        linked = [name for name in folders if Path(here, name).is_symlink()]  # not followed
+        yield from (Path(here, name) for name in sorted([*names, *linked]))
 
 
 def _raise(error: OSError) -> None:

@@ -92,6 +92,9 @@ def _create(path: epath.Path, text: str) -> bool | None:
                 file.write(text)
         except FileExistsError:
             return False
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
         return True
     try:
         import fsspec  # what epath uses for such names
@@ -111,6 +114,7 @@ def _create(path: epath.Path, text: str) -> bool | None:
 def _myself() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
+        "space": _space(),
         "pid": os.getpid(),
         "birth": _birth(os.getpid()),
         "started": datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
@@ -126,7 +130,7 @@ def _refusal(workdir: epath.Path, there: dict[str, Any], take_over: bool) -> str
     """Why this lock is not ours to take, if so."""
     who = f"{workdir} is that of process {there['pid']} on {there['host']}, there since "
     who += f"{there.get('started')}"
-    if there["host"] == socket.gethostname():
+    if (there["host"], there.get("space")) == (socket.gethostname(), _space()):
         gone = not _alive(there["pid"], there.get("birth"))
         return None if gone else f"{who}: stop it, or choose another workdir"
     return None if take_over else f"{who}: choose another workdir, or --take-over if it is gone"
@@ -142,6 +146,14 @@ def _alive(pid: int, birth: str | None) -> bool:
         pass
     now = _birth(pid)
     return now is None or birth is None or now == birth
+
+
+def _space() -> str | None:
+    """In which of the host's containers process numbers count; None where the system has none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
 
 
 def _birth(pid: int) -> str | None:

@@ -67,6 +67,26 @@ def test_what_another_process_made_meanwhile_is_left_alone(here, weights, monkey
     assert Path("sr_results/castle.png").read_text() == "of another process"
 
 
+def test_a_result_that_appears_meanwhile_is_not_replaced(here, weights, monkeypatch, capsys):
+    from isrrescnet_jax.cli import upscale
+
+    save = upscale.save
+
+    def late(film, target, *options):
+        if target.name == "castle.png":
+            target.parent.mkdir(exist_ok=True)
+            target.write_text("of another process")
+        return save(film, target, *options)
+
+    monkeypatch.setattr(upscale, "save", late)
+    assert run("upscale", "photos", "-w", weights) == 2
+    error = capsys.readouterr().err
+    assert "sr_results/castle.png: appeared since; use --overwrite" in error
+    assert Path("sr_results/castle.png").read_text() == "of another process"
+    assert run("upscale", "photos", "-w", weights, "--overwrite") == 0
+    assert Image.open("sr_results/castle.png").size
+
+
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is touched"])
 def test_an_input_that_changes_is_an_error_for_it_alone(here, weights, monkeypatch, capsys, change):
     path = Path("photos/bird.png")

@@ -75,3 +75,13 @@ def test_a_scale_without_weights_says_which_exist(here, capsys):
 def test_trace_draws_a_figure(here, weights):
     assert run("upscale", "photos/bird.png", "--weights", weights, "--trace", "traces") == 0
     assert Image.open("traces/bird_iterates.png").size[0] > 400
+
+
+def test_weights_that_overflow_make_no_picture(here, small, tmp_path, capsys):
+    decoder = small.params["network"]["decoder"]
+    wild = decoder | {"g": np.full_like(decoder["g"], 1e38)}
+    params = small.params | {"network": small.params["network"] | {"decoder": wild}}
+    isr.save_weights(isr.Weights(params, small.config), tmp_path / "wild.safetensors")
+    assert run("upscale", "photos/bird.png", "-w", tmp_path / "wild.safetensors") == 2
+    assert "the weights give values here that are not finite" in capsys.readouterr().err
+    assert not Path("sr_results/bird.png").exists()

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,15 @@ def test_the_cache_can_be_turned_off(photos, degraded, monkeypatch):
     data.source(config)
     data.source(config)
     assert len(degraded) == 12
+
+
+def test_files_that_are_not_read_are_named_and_counted(photos, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(photos, folder)
+    (folder / "below").mkdir()
+    (folder / "below" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "notes.txt").write_text("no image")
+    pairs = data.source(DataConfig(hr=str(folder), scale=2, patch=16))
+    (line,) = pairs.remarks["not_read"]
+    assert line == f"{folder / 'below' / 'phone.heic'}: not read, though it looks like an image"
+    assert pairs.counts["images_not_read"] == 1

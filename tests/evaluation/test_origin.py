@@ -68,6 +68,23 @@ def test_the_report_says_it(tmp_path):
     assert "remark" not in tables.as_json([run(folder)])
 
 
+def test_a_shift_of_one_level_is_more_than_rounding():
+    hr = photo(24, 24)[0]
+    lr = degrade(hr, 2)
+    assert difference(hr, np.where(lr < 255, lr + 1, lr).astype(np.uint8), 2) is not None
+    lr[::3] = np.where(lr[::3] < 255, lr[::3] + 1, lr[::3])
+    assert difference(hr, lr, 2) is None
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    folder = three_photos(tmp_path)
+    (folder / "HR" / "phone.heic").write_bytes(b"")
+    report = run(folder)
+    assert [path.name for path in report.overlooked] == ["phone.heic"]
+    found = json.loads(tables.as_json([report]))["results"][0]["not_read"]
+    assert found == [str(folder / "HR" / "phone.heic")]
+
+
 def test_the_command_says_it(tmp_path, small, capsys, monkeypatch):
     monkeypatch.setenv("ISRRESCNET_CACHE", "")
     isr.save_weights(small, tmp_path / "small.safetensors")

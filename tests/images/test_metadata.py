@@ -170,3 +170,13 @@ def test_texts_that_are_not_ascii_keep_their_bytes(tmp_path, suffix):
     found = Image.open(tmp_path / f"y{suffix}").getexif()
     for tag, text in ((ExifTags.Base.Artist, "José"), (ExifTags.Base.Copyright, "© 2020 Müller")):
         assert found[tag].encode("latin-1").decode() == text  # Pillow reads Latin-1
+
+
+@pytest.mark.parametrize(("suffix", "kept"), [(".png", True), (".tiff", True), (".webp", False)])
+def test_a_profile_of_grey_is_for_grey_alone(tmp_path, suffix, kept):
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    picture = Picture(np.full((8, 8, 1), 7, np.float32), icc=profile)
+    path = tmp_path / f"a{suffix}"
+    write(picture, path)  # WebP stores it as RGB
+    with Image.open(path) as image:
+        assert (image.info.get("icc_profile") == profile) is kept

@@ -122,3 +122,18 @@ def test_a_folder_that_cannot_be_listed_is_an_error(folder, monkeypatch):
     monkeypatch.setattr(os, "walk", walk)
     with pytest.raises(PermissionError):
         search([folder], recursive=True)
+
+
+def test_links_that_are_not_followed_are_named(tmp_path):
+    folder, elsewhere = tmp_path / "a", tmp_path / "b"
+    for place in (folder, elsewhere):
+        place.mkdir()
+        (place / "x.png").touch()
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "lost.png").symlink_to(tmp_path / "nothing.png")
+    (folder / "lost.txt").symlink_to(tmp_path / "nothing.txt")
+    flat = search([folder])
+    assert flat.files == (folder / "x.png",) and flat.overlooked == (folder / "lost.png",)
+    deep = search([folder], recursive=True)
+    assert deep.files == flat.files
+    assert set(deep.overlooked) == {folder / "lost.png", folder / "linked"}

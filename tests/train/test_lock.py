@@ -1,10 +1,12 @@
 """Whose workdir it is, here and in a bucket."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from commands import fails
@@ -104,6 +106,30 @@ def test_that_of_another_host_is_taken_over_by_request_alone(workdir):
         pass
     with lock.held(workdir, take_over=True) as token:
         assert lock.read(lock.place(workdir, 0))["token"] == token
+
+
+def test_that_of_another_container_may_be_alive_though_its_number_is_not(workdir):
+    write(workdir, of(1, space="pid:[1]"))
+    with pytest.raises(ValueError, match="--take-over"), lock.held(workdir):
+        pass
+    with lock.held(workdir, take_over=True):
+        pass
+
+
+def test_a_full_disk_leaves_no_lock_and_names_it(tmp_path, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    def full(name, mode):
+        Path(name).touch()
+        return Full()
+
+    monkeypatch.setattr(lock, "open", full, raising=False)
+    workdir = epath.Path(tmp_path)
+    with pytest.raises(OSError, match="lock-0.json: No space left"), lock.held(workdir):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_that_was_not_written_to_its_end_is_nobodys(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Recipes for other problems than super-resolution, and what they are compared with."""
