@@ -9,8 +9,11 @@ by `experiments.benchmark`, in turns; the last part says which share of the boun
 `experiments/gpu_plan.json` is reached.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,12 +96,17 @@ def run(all_parts: Sequence[Part], seconds: float) -> dict[str, str]:
             found[part.name] = "no time"
             continue
         print(f"\n== {part.name}: {seconds - left:.0f} s of {seconds:.0f} are over", flush=True)
+        command = [sys.executable, "-m", *part.words]
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
-            command = [sys.executable, "-m", *part.words]
-            code = subprocess.run(command, cwd=ROOT, timeout=min(left, part.seconds)).returncode
+            code = process.wait(timeout=min(left, part.seconds))
             found[part.name] = "failed" if code else "done"
         except subprocess.TimeoutExpired:
             found[part.name] = "over time"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # its own processes have the device, too
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return found
 
 
