@@ -292,7 +292,7 @@ class Random:
     """
 
     k2: int = dataclasses.field(metadata={"static": True})
-    key: Key[Array, ""]
+    key: Key[Array, "..."]  # of stacked draws more than one
 
     def __post_init__(self):
         if self.k2 < 1:

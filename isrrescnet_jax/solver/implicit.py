@@ -193,7 +193,9 @@ def solve_linear(
         import lineax
 
         if solver is None:
-            solver = lineax.GMRES(rtol=0.0, atol=tolerance / 2, norm=_norm, max_steps=1000)
+            # It looks at the residual after each cycle: short ones, as maps that contract need few.
+            limits = {"rtol": 0.0, "atol": tolerance / 2, "max_steps": 1000}
+            solver = lineax.GMRES(**limits, norm=_norm, restart=10)
         structure = jax.eval_shape(lambda: unit)
         operator = lineax.FunctionLinearOperator(matvec, structure)
         # Checked here, by the residual, and the same for all solvers.

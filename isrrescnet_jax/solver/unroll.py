@@ -115,7 +115,7 @@ def _run(
     observe: Callable[[Array], PyTree] | None,
     trace: bool,
 ) -> Solution:
-    state = start if isinstance(start, State) else iteration.start(start)
+    state = _remembering(iteration, start) if isinstance(start, State) else iteration.start(start)
     leaves, structure = jax.tree.flatten(iteration)
     rest = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
     context = [leaf for leaf in leaves if _is_array(leaf)]
@@ -135,6 +135,15 @@ def _run(
         residual,
         residual <= getattr(backward, "tolerance", 1e-4),
     )
+
+
+def _remembering(iteration: Iteration, state: State) -> State:
+    """A state with the memory of this acceleration, begun anew after another one."""
+    fresh = jax.eval_shape(iteration.accelerate.start, state.image)
+    shapes = jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), state.memory)
+    if shapes == jax.tree.map(lambda a: (a.shape, a.dtype), fresh):
+        return state
+    return dataclasses.replace(state, memory=iteration.accelerate.start(state.image))
 
 
 _compiled = jax.jit(_run, static_argnames="trace")
@@ -172,6 +181,9 @@ def unroll(
     >>> image = isr.unroll(y, operator, none, step=4.0, **options).image
     >>> bool(jnp.abs(operator.forward(image) - y).mean() < 0.1)
     True
+
+    The prior is not multiplied by the step: fixed points depend on the weight of the one to the
+    other, and with it on the step.
 
     Where operator, prior and all other values are pytrees of arrays the program is compiled once
     and kept, also outside of `jit` and under an eager `grad`. A lambda, a closure, or an object of
@@ -294,7 +306,7 @@ def reconstruct(
         noise: "estimate" (see `noise.noise_level`), or a known level in grey levels, one number or
             one for each image. No gradient flows through an estimate.
         iterations: how many to run; all that were trained by default. Beyond those the last
-            (alpha, w) is repeated.
+            (alpha, w) is repeated, which makes images worse: the last one was trained to be that.
         trace: keep every iterate in the solution.
         backward: `Full()`, `Checkpointed()`, `Truncated(k1, k2)`, `Window(end, k2)`,
             `Random(k2, key)`, `Implicit()`, `Until()` or one's own (see `backward`).

@@ -144,3 +144,15 @@ def test_relaxation_makes_a_reflection_converge():
     still = isr.unroll(y, blind, turned, start=y, accelerate=isr.Relaxed(0.6), **quiet)
     assert not back_and_forth.converged.any() and still.converged.all()
     np.testing.assert_allclose(still.image, 50, rtol=1e-4)
+
+
+@pytest.mark.parametrize("before", [isr.Plain(), isr.Relaxed(0.5), isr.Anderson(3)])
+@pytest.mark.parametrize("after", [isr.Plain(), isr.Relaxed(0.5), isr.Anderson(2)])
+def test_a_state_goes_on_with_any_acceleration(before, after):
+    parts = problems.inputs()
+    first = problems.solve(parts, isr.Full(), accelerate=before)
+    go_on = jax.jit(lambda state: problems.solve(parts, isr.Full(), accelerate=after, start=state))
+    problems.close(go_on(first.state).initial, first.image)
+    if before is not after:  # what the other one remembers is forgotten
+        forgetful = isr.State(first.state.image, first.state.previous, first.state.count)
+        problems.close(go_on(first.state).image, go_on(forgetful).image)

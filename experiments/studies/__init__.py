@@ -1,0 +1,1 @@
+"""Studies: a question about differentiable solvers each, in minutes on two cores."""
