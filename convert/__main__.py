@@ -1,4 +1,4 @@
-"""`python -m convert SRC DST [--verify IMAGE...]`: .pth to .safetensors and back."""
+"""`python -m convert SRC DST [--verify IMAGE...]`: .pth to .safetensors and back, and to .onnx."""
 
 import dataclasses
 import pickle
@@ -18,17 +18,19 @@ from isrrescnet_jax.weights import Weights, load_weights, save_weights
 
 from .names import OFFICIAL, from_torch, to_torch
 
-PYTORCH, JAX = (".pth", ".pt"), (".safetensors",)
+PYTORCH, JAX, ONNX = (".pth", ".pt"), (".safetensors",), (".onnx",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """Convert weights between the official PyTorch format and safetensors, exact to the bit."""
+    """Convert weights between the official PyTorch format and safetensors, exact to the bit.
+
+    To .onnx goes the network, compared with ours in onnxruntime before the file is there."""
 
     src: Positional[Path]
-    """A .pth (or .pt) or .safetensors file."""
+    """A .pth (or .pt) or .safetensors file; for .onnx also a shipped name (x4)."""
     dst: Positional[Path]
-    """The file to write, in the other format."""
+    """The file to write, in the other format or .onnx."""
     feedback_steps: int = 4
     """Feedback steps of the network; a .pth file does not say. The official one has 4."""
     scale: Annotated[int | None, arg(metavar="{2,3,4}")] = None
@@ -43,6 +45,8 @@ class Convert:
     def run(self) -> int:
         """Convert, then verify; 0, or 1 if the two do not agree."""
         suffixes = self.src.suffix.lower(), self.dst.suffix.lower()
+        if suffixes[1] in ONNX and suffixes[0] in (*PYTORCH, *JAX, ""):
+            return self._onnx()
         if not (
             (suffixes[0] in PYTORCH and suffixes[1] in JAX)
             or (suffixes[0] in JAX and suffixes[1] in PYTORCH)
@@ -89,6 +93,33 @@ class Convert:
         from .verify import verify
 
         return verify(weights, self.verify, self.expect)
+
+    def _onnx(self) -> int:
+        """Write the network, if onnxruntime computes what we do."""
+        if self.dst.exists() and not self.overwrite:
+            raise ValueError(f"{self.dst} exists: give --overwrite to replace it")
+        if self.verify or self.expect:
+            raise ValueError("--verify and --expect are for the whole method: not for .onnx")
+        _torch()
+        from . import to_onnx
+
+        if self.src.suffix.lower() in PYTORCH:
+            weights = load_pth(self.src, self.feedback_steps, self.scale)
+        else:
+            weights = load_weights(str(self.src))
+            if self.scale is not None:
+                config = dataclasses.replace(weights.config, scale=self.scale)
+                weights = dataclasses.replace(weights, config=config)
+        data = to_onnx.as_onnx(weights)
+        apart = to_onnx.disagreement(weights, data)
+        if not apart <= to_onnx.GREY_LEVELS:
+            print(f"FAIL: {apart:.6f} grey levels between onnxruntime and ours, nothing written")
+            return 1
+        with atomic_path(self.dst, self.overwrite) as temporary:
+            temporary.write_bytes(data)
+        said = f"{len(data) / 1e6:.1f} MB, within {apart:.6f} grey levels of ours in onnxruntime"
+        print(f"{self.src} -> {self.dst}: {said}")
+        return 0
 
 
 def load_pth(path: Path, feedback_steps: int = 4, scale: int | None = None) -> Weights:

@@ -19,11 +19,12 @@ from PIL import Image
 
 from isrrescnet_jax.images import read_rgb
 from isrrescnet_jax.physics.sampling import imresize_taps
+from isrrescnet_jax.trees import pytree
 
 HALVED = 1000  # photographs with a longer side are used at half their size as well
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Photographs:
     """Photographs of all sizes; a pytree.

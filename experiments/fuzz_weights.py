@@ -16,8 +16,8 @@ from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.messages import one_line
 from isrrescnet_jax.train import TrainConfig, init_state
 from isrrescnet_jax.train.checkpoint import Checkpoints
-from isrrescnet_jax.train.start import fresh_params
 from isrrescnet_jax.train.report import Report
+from isrrescnet_jax.train.start import fresh_params
 
 from .fuzz import exit_code
 

@@ -41,9 +41,9 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from isrrescnet_jax.train import Recipe, init_state, train_step
-from isrrescnet_jax.train.start import fresh_params
 from isrrescnet_jax.train.parallel import AXIS, ShardMap
 from isrrescnet_jax.train.recipe import load_recipe
+from isrrescnet_jax.train.start import fresh_params
 
 SLICES = ("v5e:2x2", "v5e:16x16", "v6e:2x2", "v6e:16x16", "v5p:2x2x1", "v5p:4x8x8")
 

@@ -3,9 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:  # what type checkers and editors see; the same is imported below, when asked for
     from . import analysis
     from .config import ModelConfig
+    from .export import export_program
     from .physics.checks import adjointness, operator_norm
     from .physics.imaging import Convolution, Fourier, Mask
     from .physics.noise import noise_level
@@ -14,7 +17,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same is imported be
     from .prior.conv import Conv, conv
     from .prior.network import LearnedPrior, init_weights
     from .prior.projection import shrinkage
+    from .prior.ridge import ConvexRidge, init_ridge
     from .protocols import Backward, DataTerm, Prior
+    from .publish import model_card, save_to_hub
     from .solver.acceleration import Anderson, Plain, Relaxed
     from .solver.backward import Checkpointed, Full, Random, Truncated, Until, Window
     from .solver.constraint import Box, NonNegative, Unconstrained
@@ -23,10 +28,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same is imported be
     from .solver.state import Iteration, State
     from .solver.unroll import Solution, reconstruct, unroll
     from .trained import Trained
+    from .trees import pytree
     from .upscaler import Upscaler, upscale
     from .weights import Weights, load_weights, save_weights, shipped_weights
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Anderson",
@@ -38,6 +42,7 @@ __all__ = [
     "Checkpointed",
     "Composition",
     "Conv",
+    "ConvexRidge",
     "Convolution",
     "DataTerm",
     "Decimation",
@@ -69,12 +74,17 @@ __all__ = [
     "adjointness",
     "analysis",
     "conv",
+    "export_program",
+    "init_ridge",
     "init_weights",
     "load_weights",
+    "model_card",
     "noise_level",
     "operator_norm",
     "propose",
+    "pytree",
     "reconstruct",
+    "save_to_hub",
     "save_weights",
     "shipped_weights",
     "shrinkage",
@@ -84,6 +94,7 @@ __all__ = [
 
 _MODULES = {
     "config": ["ModelConfig"],
+    "export": ["export_program"],
     "physics.checks": ["adjointness", "operator_norm"],
     "physics.imaging": ["Convolution", "Fourier", "Mask"],
     "physics.noise": ["noise_level"],
@@ -92,7 +103,9 @@ _MODULES = {
     "prior.conv": ["Conv", "conv"],
     "prior.network": ["LearnedPrior", "init_weights"],
     "prior.projection": ["shrinkage"],
+    "prior.ridge": ["ConvexRidge", "init_ridge"],
     "protocols": ["Backward", "DataTerm", "Prior"],
+    "publish": ["model_card", "save_to_hub"],
     "solver.acceleration": ["Anderson", "Plain", "Relaxed"],
     "solver.backward": ["Checkpointed", "Full", "Random", "Truncated", "Until", "Window"],
     "solver.constraint": ["Box", "NonNegative", "Unconstrained"],
@@ -101,6 +114,7 @@ _MODULES = {
     "solver.state": ["Iteration", "State"],
     "solver.unroll": ["Solution", "reconstruct", "unroll"],
     "trained": ["Trained"],
+    "trees": ["pytree"],
     "upscaler": ["Upscaler", "upscale"],
     "weights": ["Weights", "load_weights", "save_weights", "shipped_weights"],
 }

@@ -28,10 +28,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Inexact, Key, PyTree
 
-from .pytree import pytree
 from .solver.backward import Full
 from .solver.implicit import solve_linear, split
 from .solver.state import Iteration, State
+from .trees import pytree
 
 Map = Callable[[PyTree], PyTree]
 

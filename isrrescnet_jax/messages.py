@@ -1,9 +1,14 @@
 """What went wrong, in one line."""
 
 import contextlib
+import importlib
 import io
 import sys
 from collections.abc import Iterator
+from types import ModuleType
+
+# Which extra of the package brings a module; all others belong to "train".
+EXTRAS = {"flatbuffers": "export", "huggingface_hub": "hub", "matplotlib": "figures"}
 
 
 def one_line(error: BaseException, about: object = None) -> str:
@@ -12,6 +17,24 @@ def one_line(error: BaseException, about: object = None) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return text if about is None or str(about) in text else f"{about}: {text}"
+
+
+def needed(module: str) -> ModuleType:
+    """A module of an extra; where it is not installed, the error says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(not_installed(error.name), name=error.name) from None
+
+
+def not_installed(module: str | None) -> str:
+    """What to do about it.
+
+    >>> not_installed("matplotlib")
+    "matplotlib is not installed: pip install 'isrrescnet-jax[figures]'"
+    """
+    extra = EXTRAS.get(module or "", "train")
+    return f"{module} is not installed: pip install 'isrrescnet-jax[{extra}]'"
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
 """What an operator, a prior and a way back are: anything that has these methods.
 
 The library's own fulfil them without inheriting, and so may yours. Everything in the loop is a
-pytree or static: register a class of your own with `jax.tree_util.register_dataclass` or
-`jax.tree_util.register_static`, and make a prior from a function and its parameters with
-`jax.tree_util.Partial`. CONTRIBUTING.md has a complete example of each.
+pytree or static: make a dataclass of your own one with `isr.pytree`, and a prior from a function
+and its parameters with `jax.tree_util.Partial`. CONTRIBUTING.md has a complete example of each.
 """
 
 from collections.abc import Callable

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Inexact
 
 from . import tensors
-from .pytree import pytree
 from .representation import count, thousands
+from .trees import pytree
 
 Solve = Callable[[dict[str, Any], dict[str, Any]], Inexact[Array, "n H W c"]]
 

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from jax import export
 
-from . import tensors
+from . import hub, tensors
 from .config import ModelConfig
 from .files import atomic_path
-from .pytree import pytree
 from .representation import count, thousands
 from .tensors import flatten, unflatten
 from .trained import Trained, load_trained
+from .trees import pytree
 
 # Tensors that are logarithms, and beyond which value their exponential overflows.
 LOGARITHMS = dict.fromkeys(("alpha", "w"), float(np.log(np.finfo(np.float32).max)))
@@ -178,14 +178,18 @@ def load_weights(name: str | os.PathLike, recipe: str | os.PathLike) -> Trained:
 def load_weights(
     name: str | os.PathLike, recipe: str | os.PathLike | None = None
 ) -> Weights | Trained:
-    """Load weights by shipped name ("x4") or from a `.safetensors` file; never uses the network.
+    """Load weights by shipped name ("x4"), from a `.safetensors` file, or from a model hub.
+
+    The network is used for names that begin with hf:// alone, and for those only where the file is
+    not in the hub's cache yet, or might be newer there (see `hub`).
 
     >>> import isrrescnet_jax as isr
     >>> isr.load_weights("x2_k10")
     Weights(x2, K=10, reference, 389 k parameters)
 
     Args:
-        name: of shipped weights, or the path of a file.
+        name: of shipped weights, the path of a file, or hf://user/name[@revision][/file] for a
+            repository of the Hugging Face hub (extra `hub`).
         recipe: for weights of a model that is a recipe's own, the path of the recipe, which is run.
             Nothing else is, whatever the weights name.
 
@@ -196,28 +200,39 @@ def load_weights(
         ValueError: no such shipped weights (the message says which exist), or a file that is not
             one of ours, is damaged, or holds tensors that do not fit its configuration or recipe.
         FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a name of the hub, and `huggingface_hub` is not installed.
 
     Warns:
         UserWarning: the recipe has another text than the one that made the weights.
     """
     if recipe is not None:
-        return load_trained(name, recipe)
+        return load_trained(hub.fetch(name) if hub.is_name(name) else name, recipe)
     weights = load_weights_and_metadata(name)[0]
     return Weights(jax.device_put(weights.params), weights.config)  # jnp.asarray compiles
 
 
-def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[str, str]]:
-    """`load_weights` as NumPy arrays, with the free-form metadata (training figures and such)."""
+def weights_file(name: str | os.PathLike) -> Path:
+    """Where the weights of this name lie; those of a hub are fetched.
+
+    Raises:
+        ValueError: no weights of this name are shipped, or a hub has none.
+    """
     shipped = shipped_weights()
     if isinstance(name, str) and name in shipped:
-        path = shipped[name]
-    elif Path(name).suffix:
-        path = Path(name)
-    else:
-        raise ValueError(
-            f"no weights named {str(name)!r} are shipped: choose {' or '.join(shipped)}, "
-            "or give a .safetensors file"
-        )
+        return shipped[name]
+    if hub.is_name(name):
+        return hub.fetch(name)
+    if Path(name).suffix:
+        return Path(name)
+    raise ValueError(
+        f"no weights named {str(name)!r} are shipped: choose {' or '.join(shipped)}, "
+        "or give a .safetensors file"
+    )
+
+
+def load_weights_and_metadata(name: str | os.PathLike) -> tuple[Weights, dict[str, str]]:
+    """`load_weights` as NumPy arrays, with the free-form metadata (training figures and such)."""
+    path = weights_file(name)
     flat, metadata = tensors.read(path)
     if metadata["format"] == tensors.RECIPE:
         raise ValueError(

@@ -48,7 +48,7 @@ def measure(hr, rng):
     return {"hr": hr, "y": y, "strength": np.float32(strength)}
 
 
-@jax.tree_util.register_dataclass
+@isr.pytree
 @dataclasses.dataclass(frozen=True)
 class GaussianBlur(isr.Operator):
     """Its transfer function is exp(-2 pi^2 strength^2 |f|^2); borders are periodic."""

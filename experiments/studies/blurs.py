@@ -27,7 +27,7 @@ def soft_focus(sharp: float = 0.5) -> isr.Convolution:
     return isr.Convolution(jnp.asarray(kernel))
 
 
-@jax.tree_util.register_dataclass
+@isr.pytree
 @dataclasses.dataclass(frozen=True)
 class Regularised(isr.Operator):
     """(A x, sqrt(weight) x), beside (y, sqrt(weight) grey): a quadratic with a least eigenvalue.

@@ -52,7 +52,7 @@ class Draws:
     keys: Array
 
 
-@jax.tree_util.register_dataclass
+@isr.pytree
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """A soft-focus picture of grey values, and the iteration that sharpens it.

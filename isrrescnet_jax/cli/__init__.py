@@ -1,4 +1,4 @@
-"""The command line: `isrrescnet upscale | evaluate | degrade | compare | train | info`.
+"""The command line: `isrrescnet upscale | evaluate | degrade | compare | export | train | info`.
 
 Bad arguments and bad input end in one line on standard error and exit code 2; a batch goes on past
 a bad file, names it at the end, and exits with 2 all the same.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..messages import one_line, unboxed
+from ..messages import not_installed, one_line, unboxed
 from .startup import uncollected
 
 __all__ = ["main"]
@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print("isrrescnet: memory ran out: cut pictures into parts, or give more", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        extra = "figures" if error.name == "matplotlib" else "train"
-        needs = f"{error.name} is not installed: pip install 'isrrescnet-jax[{extra}]'"
-        print(f"isrrescnet: {needs}", file=sys.stderr)
+        print(f"isrrescnet: {not_installed(error.name)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         with contextlib.suppress(ValueError):  # not in the main thread
@@ -66,6 +64,7 @@ def _command(argv: list[str]) -> Any:
         from .compare import Compare
         from .degrade import Degrade
         from .evaluate import Evaluate
+        from .export import Export
         from .info import Info
         from .train import Train
         from .upscale import Upscale
@@ -78,6 +77,7 @@ def _command(argv: list[str]) -> Any:
                 | Annotated[Evaluate, subcommand("evaluate")]
                 | Annotated[Degrade, subcommand("degrade")]
                 | Annotated[Compare, subcommand("compare")]
+                | Annotated[Export, subcommand("export")]
                 | Annotated[Train, subcommand("train")]
                 | Annotated[Info, subcommand("info")],
                 args=argv,

@@ -22,7 +22,8 @@ class Model:
     """Options of the network, shared by the commands that run it."""
 
     weights: Annotated[str | None, arg(aliases=["-w"])] = None
-    """Shipped name (x4) or .safetensors file; the shipped ones for the scale by default."""
+    """Shipped name (x4), .safetensors file, or hf://user/name of the Hugging Face hub; the shipped
+    ones for the scale by default."""
     ensemble: bool = False
     """Average over the 8 flips and rotations: slightly better, 8 times the work."""
     tile: int | Literal["auto", "none"] = "auto"
@@ -86,12 +87,8 @@ class Model:
 
     def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""
-        from ..weights import shipped_weights
-
         scale = upscaler.operator.scale
-        name = self.weights or f"x{scale}"
-        file = shipped_weights().get(name, Path(name))
-        said = {"weights": f"{file.stem} {_hash(file)}", "scale": scale}
+        said = {"weights": identity(self.weights or f"x{scale}"), "scale": scale}
         options = dataclasses.replace(self, dtype=upscaler.dtype)
         for field in ("ensemble", "dtype", "noise", "iterations", "operator", "physics"):
             value, default = getattr(options, field), getattr(Model, field)
@@ -101,6 +98,14 @@ class Model:
             said["kernel"] = _hash(self.kernel)
         options = ", ".join(f"{key} {value}" for key, value in said.items())
         return f"isrrescnet-jax {__version__} ({options})"
+
+
+def identity(weights: str) -> str:
+    """Of weights: the name of their file without its folder, and a hash."""
+    from ..weights import weights_file
+
+    file = weights_file(weights)
+    return f"{file.stem} {_hash(file)}"
 
 
 def _hash(file: Path) -> str:

@@ -20,15 +20,17 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact, Int
 
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
+
+Length = Any  # int, or what JAX has in its place where sizes are symbolic
 
 # --- a map and its transpose ----------------------------------------------------------------------
 
 _along = Primitive("along")
 
 
-def _apply(x: Array, *arrays: Array, forth: Callable, axis: int, length: int, **_: Any) -> Array:
+def _apply(x: Array, *arrays: Array, forth: Callable, axis: int, length: Length, **_: Any) -> Array:
     """forth(x, *arrays), linear in x; `length` is that of the axis afterwards."""
     return forth(x, *arrays, axis=axis, length=length)
 
@@ -110,14 +112,14 @@ class Taps:
     __repr__ = in_one_line
 
     @property
-    def inputs(self) -> int:
+    def inputs(self) -> Length:
         """Columns of the matrix."""
-        return len(self.back_index)
+        return self.back_index.shape[0]
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> Length:
         """Its rows."""
-        return len(self.index)
+        return self.index.shape[0]
 
     def __call__(self, x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
         """Apply along `axis`."""
@@ -146,7 +148,7 @@ class Taps:
         return Taps(*forth, *back, self.rate)
 
 
-def _gather(x: Array, index: Array, weight: Array, *_: Array, axis: int, length: int) -> Array:
+def _gather(x: Array, index: Array, weight: Array, *_: Array, axis: int, length: Length) -> Array:
     shape = [1] * x.ndim
     shape[axis] = length
     terms = [
@@ -156,7 +158,7 @@ def _gather(x: Array, index: Array, weight: Array, *_: Array, axis: int, length:
     return functools.reduce(jnp.add, terms)
 
 
-def _back(x: Array, index: Array, weight: Array, *back: Array, axis: int, length: int) -> Array:
+def _back(x: Array, index: Array, weight: Array, *back: Array, axis: int, length: Length) -> Array:
     return _gather(x, *back, axis=axis, length=length)
 
 
@@ -209,14 +211,14 @@ class Band:
     __repr__ = in_one_line
 
     @property
-    def inputs(self) -> int:
+    def inputs(self) -> Length:
         """Columns of the matrix."""
-        return len(self.weight) * (1 if self.enlarges else self.scale)
+        return self.weight.shape[0] * (1 if self.enlarges else self.scale)
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> Length:
         """Its rows."""
-        return len(self.weight) * (self.scale if self.enlarges else 1)
+        return self.weight.shape[0] * (self.scale if self.enlarges else 1)
 
     def __call__(self, x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
         """Apply along `axis`."""
@@ -233,18 +235,18 @@ class Band:
         return dataclasses.replace(self, weight=self.weight[first : first + count])
 
 
-def _flat(x: Array, axis: int, *blocks: int) -> Array:
+def _flat(x: Array, axis: int, *blocks: Length) -> Array:
     """The axis in blocks, and one axis each before and behind: long rows for the processor."""
     before, behind = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     return x.reshape(before, *blocks, behind)
 
 
-def _parts(n: int, reach: int) -> Iterator[tuple[int, int]]:
+def _parts(n: Length, reach: int) -> Iterator[tuple[Length, Length]]:
     """The two ends and what is between, which sees no pixel beyond and needs no padded image."""
     return itertools.pairwise((0, reach, n - reach, n) if n > 2 * reach > 0 else (0, n))
 
 
-def _around(x: Array, axis: int, first: int, stop: int, reach: int) -> Array:
+def _around(x: Array, axis: int, first: Length, stop: Length, reach: int) -> Array:
     """Pixels `first` ... `stop` of the axis and `reach` more on both sides, zeros beyond."""
     n, zeros = x.shape[axis], [(0, 0, 0)] * x.ndim
     zeros[axis] = (max(reach - first, 0), max(stop + reach - n, 0), 0)
@@ -252,7 +254,7 @@ def _around(x: Array, axis: int, first: int, stop: int, reach: int) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), zeros)  # jnp.pad would be a call
 
 
-def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
+def _reduce(x: Array, weight: Array, *, axis: int, length: Length) -> Array:
     """small[i] = sum_t weight[i, t] large[s i + t - m]."""
     (n, taps), s = weight.shape, x.shape[axis] // length
     margin = (taps - s) // 2
@@ -268,7 +270,7 @@ def _reduce(x: Array, weight: Array, *, axis: int, length: int) -> Array:
     return lax.concatenate(parts, 1).reshape(*x.shape[:axis], length, *x.shape[axis + 1 :])
 
 
-def _enlarge(y: Array, weight: Array, *, axis: int, length: int) -> Array:
+def _enlarge(y: Array, weight: Array, *, axis: int, length: Length) -> Array:
     """large[s j + p] = sum_a weight[j + a, p - s a + m] small[j + a]."""
     (n, taps), s = weight.shape, length // y.shape[axis]
     margin = (taps - s) // 2

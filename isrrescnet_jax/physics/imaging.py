@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact, Shaped
 
-from ..pytree import pytree
+from ..trees import pytree
 from . import depthwise
 from .operator import Image, Operator
 

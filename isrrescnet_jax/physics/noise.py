@@ -82,5 +82,6 @@ def noise_level(
     magnitude = xp.sort(xp.abs(detail).reshape(n, -1, c), axis=1)
     if 1 in y.shape[1:3]:  # the filter's taps sum to rounding error, not to zero
         return xp.zeros(n, y.dtype)
-    median = magnitude[:, (magnitude.shape[1] - 1) // 2]
+    middle = (magnitude.shape[1] - 1) // 2
+    median = magnitude[:, middle : middle + 1].reshape(n, c)  # a symbolic size can slice, no more
     return xp.mean(median / 0.6745, axis=1)

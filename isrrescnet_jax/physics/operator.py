@@ -3,9 +3,9 @@
 `forward` suffices. The rest follows from it, for real and complex numbers, by transposition of the
 program that JAX makes of it:
 
-    @jax.tree_util.register_dataclass
+    @isr.pytree
     @dataclasses.dataclass(frozen=True)
-    class RowSums(Operator):  # what a line scanner sees
+    class RowSums(isr.Operator):  # what a line scanner sees
         def forward(self, x):
             return x.sum(2, keepdims=True)
 
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
-from ..pytree import pytree
+from ..trees import pytree
 
 Image = Inexact[Array, "n H W c"]
 Observation = Inexact[Array, "n ..."]

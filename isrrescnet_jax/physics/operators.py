@@ -33,8 +33,8 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 from . import depthwise, sampling
 from .operator import Composition, Operator, Scaled
 from .placed import Axis, High, Low, Placed

@@ -5,8 +5,8 @@ from typing import Any
 
 from jaxtyping import Array, Inexact
 
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 from . import sampling
 from .axis import Band, Taps
 

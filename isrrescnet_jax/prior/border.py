@@ -64,7 +64,7 @@ def reflect_by_padding(x: Array, kernel: Array, *, precision: Any) -> Array:
     return conv(x, kernel, 0, precision)
 
 
-def _line(line: Float[Array, "n h w i"], axis: int, end: int, length: int) -> Array:
+def _line(line: Float[Array, "n h w i"], axis: int, end: int, length: Any) -> Array:
     """A line at the beginning (end = 0) or the end (-1) of zeros, `length` long along `axis`."""
     around = (0, length - 1) if end == 0 else (length - 1, 0)
     return jnp.pad(line, [around if a == axis else (0, 0) for a in range(4)])

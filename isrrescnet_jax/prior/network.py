@@ -22,9 +22,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..config import ModelConfig
-from ..pytree import pytree
 from ..representation import in_one_line
 from ..tensors import unflatten
+from ..trees import pytree
 from ..weights import Weights, expected_shapes
 from .border import conv3x3_reflect
 from .conv import conv

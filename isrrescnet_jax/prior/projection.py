@@ -8,11 +8,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 
 def shrinkage(
-    squared: Float[Array | np.ndarray, "*#n"],
+    squared: Float[Array | np.ndarray, "..."],
     size: Any,
-    sigma: Float[Array | np.ndarray, "*#n"],
+    sigma: Float[Array | np.ndarray, "..."],
     alpha: Float[ArrayLike, ""],
-) -> Float[Array, "*n"]:
+) -> Float[Array, "..."]:
     """min(1, e / |r|), by which the projection of a residual r onto a ball multiplies it.
 
         e = exp(alpha) sigma sqrt(size - 1)

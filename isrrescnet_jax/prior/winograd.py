@@ -79,7 +79,7 @@ def _split(x: Float[Array, "n h w c"]) -> list[Float[Array, "n h4 w c"]]:
 def _whole(x: Float[Array, "n h w c"]) -> Float[Array, "n h4 w c"]:
     """With as many rows of zeros below as make whole groups; at least float32."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    missing = -x.shape[1] % ROWS
+    missing = -(-x.shape[1] // ROWS) * ROWS - x.shape[1]  # with `%`, no sum of symbolic sizes
     return jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) if missing else x
 
 

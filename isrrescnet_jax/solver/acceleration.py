@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
-from ..pytree import pytree
+from ..trees import pytree
 
 Image = Inexact[Array, "n ..."]
 

@@ -9,7 +9,7 @@ equal `lax.scan` over xs, or over the first of them (`Window`, `Until`, `Implici
 as they say). `context` holds all arrays that the step depends on (operator, prior, data), so that
 an implementation with a derivative of its own sees every input explicitly; `carry` is a `State`,
 `xs` are the schedule's (alpha, w). A way of one's own is a class with that method: as a frozen
-dataclass and a pytree (`jax.tree_util.register_dataclass`) its programs are kept between calls.
+dataclass and a pytree (`isr.pytree`) its programs are kept between calls.
 CONTRIBUTING.md has one, which is a test.
 
 Every way but `Until` works in reverse mode, and all in forward mode, under `jit` and `vmap`.
@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Int, Key
 
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 

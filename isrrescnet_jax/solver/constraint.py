@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
-from ..pytree import pytree
+from ..trees import pytree
 
 
 @pytree

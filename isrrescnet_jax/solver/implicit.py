@@ -20,7 +20,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ..pytree import pytree
+from ..trees import pytree
 from .backward import Step, Until, at, change, length_of
 from .state import State
 

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Inexact, Real
 
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 from .acceleration import Plain
 from .constraint import Box
 from .iteration import accept, propose

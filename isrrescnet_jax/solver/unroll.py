@@ -14,8 +14,8 @@ from ..physics.noise import noise_level
 from ..physics.operators import Bicubic, for_weights
 from ..prior.network import LearnedPrior
 from ..protocols import Backward, DataTerm, Prior
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 from ..weights import Weights
 from .acceleration import Plain
 from .backward import Full

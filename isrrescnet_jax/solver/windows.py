@@ -19,7 +19,7 @@ from ..config import ModelConfig
 from ..prior import winograd
 from ..prior.network import ResidualNetwork
 from ..prior.window import MARGIN, strip_rows
-from ..pytree import pytree
+from ..trees import pytree
 
 Size = tuple[int, int]
 

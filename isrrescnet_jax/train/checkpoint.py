@@ -26,6 +26,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from ..config import ModelConfig
+from ..supervision import last_checkpoint
 from ..trained import digest
 from .config import Recipe, TrainConfig, as_recipe
 from .optimizer import structure
@@ -255,6 +257,26 @@ class Checkpoints:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             last = f" ({self.describe_latest()})" if hasattr(self, "_manager") else ""
             raise OSError(f"cannot write checkpoints to {self.folder}: {reason}{last}") from error
+
+
+def read_average(workdir: epath.Path) -> tuple[dict[str, Any], ModelConfig]:
+    """The moving average of the parameters in the last checkpoint of another run, and its model.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    step = last_checkpoint(workdir)
+    if step is None:
+        raise ValueError(f"{workdir}: no checkpoint of a run in this folder")
+    folder = absolute(workdir) / "checkpoints" / str(step)
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            state = reader.restore(folder / "state")
+        model = json.loads((folder / "config" / "metadata").read_text())["model"]
+        return jax.tree.map(np.asarray, state["ema"]), ModelConfig(**model)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{folder} cannot be read: {reason[:300]}") from error
 
 
 def _psnr(metrics: dict[str, float]) -> float:

@@ -29,9 +29,10 @@ class TrainConfig:
         scales: train on several scales, a batch of each in turn, all made from the same images;
             `model.scale`, which the written weights name, must be one of them. Only `model.scale`
             if empty.
-        init: weights to start from: a shipped name or a .safetensors file, of any scale, physics,
-            step, feedback steps and number of iterations (further ones start like the last), with
-            or without the noise input of a model that has it; fresh ones if None.
+        init: weights to start from: a shipped name, a .safetensors file or the workdir of a run
+            (the average in its last checkpoint), of any scale, physics, step, feedback steps and
+            number of iterations (further ones start like the last), with or without the noise
+            input of a model that has it; fresh ones if None.
         seed: of fresh weights.
         steps: optimiser steps of the whole run.
         loss: l1 or charbonnier in grey levels, l2 in squared grey levels.

@@ -130,7 +130,7 @@ def _refusal(workdir: epath.Path, there: dict[str, Any], take_over: bool) -> str
     """Why this lock is not ours to take, if so."""
     who = f"{workdir} is that of process {there['pid']} on {there['host']}, there since "
     who += f"{there.get('started')}"
-    if (there["host"], there.get("space")) == (socket.gethostname(), _space()):
+    if (there["host"], there.get("space", _space())) == (socket.gethostname(), _space()):
         gone = not _alive(there["pid"], there.get("birth"))
         return None if gone else f"{who}: stop it, or choose another workdir"
     return None if take_over else f"{who}: choose another workdir, or --take-over if it is gone"

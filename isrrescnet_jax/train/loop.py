@@ -147,7 +147,8 @@ def train(
                 if not all(np.isfinite(value).all() for value in jax.tree.leaves(values)):
                     raise FloatingPointError(
                         f"{what} not finite in step {step} ({checkpoints.describe_latest()}): "
-                        "lower learning_rate or set clip_norm"
+                        "go on gentler in another workdir, with --init of this one, a lower "
+                        "learning_rate or a clip_norm"
                     )
 
             def note(step: int, metrics: Any) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from .. import tensors
 from ..prior.network import init_weights
 from ..solver.unroll import schedule
 from ..trained import check_like
-from ..weights import load_weights, with_noise_input
+from ..weights import Weights, load_weights, with_noise_input
+from .checkpoint import read_average
 from .config import Params, Recipe, TrainConfig, as_recipe
 
 
@@ -37,9 +39,10 @@ def fresh_params(recipe: Recipe | TrainConfig) -> Params:
 def initial_params(recipe: Recipe | TrainConfig) -> Params:
     """The weights `config.init`, made to fit the recipe's model; fresh ones if it is None.
 
-    Those of a recipe's own model must fit as they are. Tensors of the library's network are the
-    same for any scale, physics, step and feedback steps. Iterations beyond theirs start with their
-    last (alpha, w), as in `reconstruct`, and a noise input that they lack with zeros.
+    Of a workdir they are the average in its last checkpoint. Those of a recipe's own model must fit
+    as they are. Tensors of the library's network are the same for any scale, physics, step and
+    feedback steps. Iterations beyond theirs start with their last (alpha, w), as in `reconstruct`,
+    and a noise input that they lack with zeros.
 
     Raises:
         ValueError: they are of another network.
@@ -48,15 +51,16 @@ def initial_params(recipe: Recipe | TrainConfig) -> Params:
     config, model = recipe.config, recipe.config.model
     if config.init is None:
         return fresh_params(recipe)
+    run = epath.Path(config.init)
+    of_run = read_average(run) if run.is_dir() else None
     if recipe.init is not None:
-        flat, _ = tensors.read(Path(config.init))
-        params = tensors.unflatten(flat)
+        params = of_run[0] if of_run else tensors.unflatten(tensors.read(Path(config.init))[0])
         try:
             check_like(params, jax.eval_shape(lambda: fresh_params(recipe)))
         except ValueError as error:
             raise ValueError(f"{config.init} does not fit the recipe: {error}") from None
         return params
-    weights = load_weights(config.init)
+    weights = load_weights(config.init) if of_run is None else Weights(*of_run)
     for name in ("physics", "step"):
         theirs, ours = getattr(weights.config, name), getattr(model, name)
         if theirs != ours:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..pytree import pytree
 from ..representation import in_one_line
+from ..trees import pytree
 from .config import Recipe, TrainConfig
 from .optimizer import make_optimizer
 

@@ -19,7 +19,7 @@ def numbers(*shape, kind=complex):
     return values if kind is complex else values.real
 
 
-@jax.tree_util.register_dataclass
+@isr.pytree
 @dataclasses.dataclass(frozen=True)
 class Mixed(isr.Operator):
     """An operator of one's own: channels are mixed, and every third column is seen."""

@@ -24,6 +24,7 @@ from small_recipe import RECIPE
 from isrrescnet_jax import load_weights
 from isrrescnet_jax.train import Recipe, TrainConfig, loop, recipe
 from isrrescnet_jax.train.loop import train
+from isrrescnet_jax.train.start import initial_params
 from isrrescnet_jax.weights import load_weights_and_metadata
 
 STEPS = 12
@@ -300,6 +301,14 @@ def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, c
     with pytest.raises(FloatingPointError, match=r"not finite in step \d+ \(last one: .*/8\)"):
         train(Recipe(diverging, prior=dimming), tmp_path)
     assert steps_saved(tmp_path)[-1] == 8
+
+
+def test_a_run_can_begin_with_the_average_of_another(tmp_path, uninterrupted, config):
+    expected = load_weights(uninterrupted / "weights.safetensors").params
+    found = initial_params(dataclasses.replace(config, init=str(uninterrupted)))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    with pytest.raises(ValueError, match="no checkpoint of a run in this folder"):
+        initial_params(dataclasses.replace(config, init=str(tmp_path)))
 
 
 def test_a_workdir_that_cannot_be_written_is_an_error(tmp_path, config):

@@ -15,6 +15,22 @@ def pytree(cls: type[T]) -> type[T]:
     As `jax.tree_util.register_dataclass`, but of two classes the trees are never equal. To JAX
     (0.10.2) those of dataclasses are if their static fields are, and now and then it uses a
     program that was compiled for one class for the other.
+
+    >>> import dataclasses, jax, isrrescnet_jax as isr
+    >>> @isr.pytree
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Pull:
+    ...     strength: jax.Array | float
+    ...     towards: float = dataclasses.field(default=128.0, metadata={"static": True})
+    ...
+    ...     def __call__(self, z, sigma, alpha):
+    ...         return self.strength * (z - self.towards)
+    >>> jax.tree.leaves(Pull(0.5)), Pull(0.5)(130.0, None, None)
+    ([0.5], 1.0)
+
+    Args:
+        cls: a dataclass; frozen ones with no arrays among their static fields can be arguments of
+            compiled programs.
     """
     fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
     static = [field.name for field in fields if field.metadata.get("static")]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import isrrescnet_jax as isr
-from isrrescnet_jax.pytree import pytree
+from isrrescnet_jax.trees import pytree
 
 
 @pytree
