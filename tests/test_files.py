@@ -13,7 +13,7 @@ from isrrescnet_jax import files
 def either_way(request, monkeypatch):
     """With and without the system's files that have no name."""
     if not request.param:
-        monkeypatch.setattr(files, "_nameless", lambda path: None)
+        monkeypatch.setattr(files, "_nameless", lambda path, replace: None)
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -50,3 +50,15 @@ def test_a_killed_process_leaves_nothing(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")])
     assert done.returncode < 0 and os.listdir(tmp_path) == []
+
+
+def test_what_appears_meanwhile_stays_if_it_is_not_to_be_replaced(tmp_path, either_way):
+    path = tmp_path / "a.txt"
+    with pytest.raises(FileExistsError), files.atomic_path(path, replace=False) as temporary:
+        temporary.write_text("ours")
+        path.write_text("another's")
+    assert path.read_text() == "another's" and os.listdir(tmp_path) == ["a.txt"]
+    path.unlink()
+    with files.atomic_path(path, replace=False) as temporary:
+        temporary.write_text("ours")
+    assert path.read_text() == "ours" and os.listdir(tmp_path) == ["a.txt"]

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ..trees import pytree
 from .backward import Step, Until, at, change, length_of
@@ -126,6 +126,8 @@ class Implicit:
         residual = jnp.maximum(residual, change(after, bare) / 2)
         end, bare, residual = lax.stop_gradient((end, bare, residual))
         reals, rebuild = split(bare)
+        if not self.throw:  # a bound that an image has reached would make zeros of NaN
+            context = jax.tree.map(functools.partial(_doubted, residual <= self.tolerance), context)
 
         def defect(reals):
             new, _ = plain(context, rebuild(reals), last)
@@ -161,6 +163,20 @@ class Implicit:
     def _checked_forward(self, x: Array, residual: Float[Array, ""]) -> Array:
         what = f"the iterations reach no fixed point in {self.steps} steps: their relative change"
         return raised(x, residual, jnp.asarray(self.tolerance, residual.dtype), what)
+
+
+@jax.custom_jvp
+def _doubted(sure: Bool[Array, ""], x: Any) -> Any:
+    """x, with a derivative that is NaN unless we are sure."""
+    return x
+
+
+@_doubted.defjvp
+def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    (sure, x), (_, change) = primals, tangents
+    if change.dtype == jax.dtypes.float0:
+        return x, change
+    return x, change * jnp.where(sure, 1, jnp.nan).astype(change.dtype)
 
 
 def raised(x: PyTree, residual: Float[Array, ""], limit: Float[Array, ""], what: str) -> PyTree:

@@ -219,3 +219,21 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gradients_are_nan_without_a_fixed_point_at_the_bounds_too():
+    """Where images are clipped, 0 times NaN is 0 to JAX."""
+    y = jnp.full((1, 4, 4, 1), 100.0)
+    quiet = {"alpha": jnp.zeros(3), "w": jnp.full(3, -jnp.inf), "sigma": jnp.ones(1)}
+    way = isr.Implicit(steps=7, throw=False)
+
+    def loss(p, y):
+        prior = jax.tree_util.Partial(lambda p, z, s, a: 1.1 * p * (2 * z - 255), p)  # to and fro
+        solution = isr.unroll(y, isr.Mask(0 * y), prior, backward=way, start=y, **quiet)
+        return jnp.sum(solution.image), solution.converged
+
+    (value, converged), slopes = jax.value_and_grad(loss, (0, 1), has_aux=True)(1.0, y)
+    assert np.isfinite(value) and not converged.any()
+    assert all(np.isnan(slope).all() for slope in slopes)
+    slope = jax.jvp(lambda p: loss(p, y)[0], (1.0,), (1.0,))[1]
+    assert np.isnan(slope)
