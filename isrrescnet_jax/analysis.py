@@ -3,8 +3,9 @@
 Maps are functions from a pytree of arrays to one like it, such as `Iteration.as_map(alpha, w)`:
 
     iteration = isr.Iteration(y, operator, prior, sigma)
+    step = iteration.as_map(alpha[-1])
+    spectral_norm(step, x, key)        by how much one iteration can stretch a change
     step, at = iteration.as_map(alpha[-1], w[-1]), (x, previous)
-    spectral_norm(step, at, key)       by how much one iteration can stretch a change
     spectral_radius(step, at, key)     below 1 there is a fixed point near by, and it attracts
 
 Of a map that is known:
@@ -178,8 +179,9 @@ def adjoint_states(
             return moved(iteration.step(state, alpha_k, w_k), change), None
 
         start = moved(first, changes[0])
-        if first.image is first.previous:  # x_0 moves as one, without a momentum
-            start = dataclasses.replace(start, previous=start.image)
+        # Before the first iteration x_0 moves as one, without a momentum.
+        before = jnp.where(jnp.asarray(first.count) == 0, start.image, start.previous)
+        start = dataclasses.replace(start, previous=before)
         state, _ = lax.scan(step, start, (jnp.asarray(alpha), jnp.asarray(w), changes[1:]))
         return loss(state.image)
 

@@ -81,6 +81,17 @@ def test_adjoint_of_the_initial_image_with_momentum(x64):
     problems.close(states[0], expected)
 
 
+def test_adjoint_states_do_not_ask_how_the_state_came_about(one):
+    iteration = one[0]
+    state = iteration.start()
+    schedule = jnp.zeros(2), jnp.full(2, -0.5)
+    first, again = (
+        analysis.adjoint_states(iteration, lambda x: jnp.sum(x**2), *schedule, start=start)
+        for start in (state, jax.jit(lambda s: s)(state))
+    )
+    np.testing.assert_allclose(first, again, rtol=1e-12)
+
+
 def test_lipschitz_along_a_trajectory(x64):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)))
     ratios = analysis.lipschitz(lambda x: 3 * jnp.abs(x), x)
@@ -146,3 +157,11 @@ def test_ways_are_compared_in_one_table(x64):
     np.testing.assert_allclose(one.cosine, a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     lines = str(table).splitlines()
     assert len(lines) == 4 and "cosine" in lines[0] and "checkpointed" in lines[1]
+
+
+def test_without_momentum_an_iteration_is_a_map_of_one_image(one):
+    iteration, _, (x, _), _ = one
+    step = iteration.as_map(0.0)
+    np.testing.assert_array_equal(step(x), iteration.as_map(0.0, -jnp.inf)((x, 2 * x))[0])
+    pair = analysis.spectral_norm(iteration.as_map(0.0, -jnp.inf), (x, x), KEY, 300)
+    assert pair > 1 and analysis.spectral_norm(step, x, KEY, 300) < pair

@@ -40,3 +40,18 @@ def test_fields_are_children_unless_they_are_static():
     doubled = jax.jit(lambda p: jax.tree.map(lambda a: 2 * a, p))(pair)
     assert doubled.name == "a" and doubled.first.tolist() == [2, 2] and doubled.second is None
     assert jax.tree.structure(pair) != jax.tree.structure(dataclasses.replace(pair, name="b"))
+
+
+def test_values_with_arrays_can_be_compared():
+    mask = jnp.arange(4.0).reshape(2, 2, 1)
+    for kind in (isr.Mask, isr.Fourier, lambda m: isr.Scaled(isr.Mask(m), 0.5)):
+        assert kind(mask) == kind(mask + 0) and kind(mask) != kind(mask + 1)
+    assert isr.Mask(mask) != isr.Fourier(mask) and isr.Mask(mask) != 3
+    assert isr.Random(2, jax.random.key(0)) == isr.Random(2, jax.random.key(0))
+    assert isr.Random(2, jax.random.key(0)) != isr.Random(2, jax.random.key(1))
+    weights = isr.load_weights("x4")
+    assert weights == isr.load_weights("x4") and weights != isr.load_weights("x2")
+    assert jax.jit(lambda m: isr.Mask(m) == isr.Mask(m))(mask)
+    plain = isr.Iteration(mask[None], isr.Mask(mask), len, 1.0)
+    assert plain == isr.Iteration(mask[None], isr.Mask(mask), len, 1.0)
+    assert plain != isr.Iteration(mask[None], isr.Mask(mask), max, 1.0)

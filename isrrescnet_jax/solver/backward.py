@@ -367,7 +367,8 @@ def change(new: Any, old: Any) -> Array:
     difference, size = (
         jnp.linalg.norm(jnp.concatenate(parts)) for parts in zip(*pairs, strict=True)
     )
-    return difference / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
+    relative = difference / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
+    return jnp.where(jnp.isinf(size), jnp.inf, relative)
 
 
 def _without_output(way: Any, step: Step, context: Any, carry: Any, x: Any) -> Any:

@@ -33,8 +33,8 @@ class Neumann:
 
     n = 0 takes b itself: Jacobian-free backpropagation (Fung et al., "JFB: Jacobian-free
     backpropagation for implicit networks", AAAI 2022). The residual, J^(n+1) b, is what the name
-    says: it counts as an error only where it is larger than that of n = 0, which means that the
-    series diverges, or where a tolerance is given.
+    says: it counts as an error only where it is not smaller than that of n = 0, which means that
+    the series does not converge, or where a tolerance is given.
 
     Attributes:
         terms: n, at least 0.
@@ -68,7 +68,9 @@ class Neumann:
         """The relative residual that is accepted; `first` is that of n = 0."""
         if self.tolerance is not None:
             return jnp.full_like(first, self.tolerance)
-        return first * (1 + 1e-3) if self.terms else jnp.full_like(first, jnp.inf)
+        if self.terms == 0:
+            return jnp.full_like(first, jnp.inf)
+        return first * (1 - 1e-3) + 10 * jnp.finfo(first.dtype).eps
 
 
 @pytree
@@ -209,9 +211,7 @@ def solve_linear(
         import lineax
 
         if solver is None:
-            # It looks at the residual after each cycle: short ones, as maps that contract need few.
-            limits = {"rtol": 0.0, "atol": tolerance / 2, "max_steps": 1000}
-            solver = lineax.GMRES(**limits, norm=_norm, restart=10)
+            solver = lineax.GMRES(rtol=0.0, atol=tolerance / 2, norm=_norm, max_steps=1000)
         structure = jax.eval_shape(lambda: unit)
         operator = lineax.FunctionLinearOperator(matvec, structure)
         # Checked here, by the residual, and the same for all solvers.

@@ -57,7 +57,8 @@ class State:
         image, previous = jax.lax.stop_gradient((self.image, self.previous))
         change = norms(image - previous)
         size = jnp.maximum(norms(image), jnp.finfo(change.dtype).tiny)
-        return jnp.where(jnp.asarray(self.count) > 0, change / size, jnp.inf)
+        known = (jnp.asarray(self.count) > 0) & ~jnp.isinf(size)
+        return jnp.where(known, change / size, jnp.inf)
 
 
 @pytree
@@ -121,10 +122,16 @@ class Iteration:
         return State(new, state.image, state.count + 1, memory)
 
     def as_map(
-        self, alpha: Float[ArrayLike, ""], w: Float[ArrayLike, ""]
-    ) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
-        """(x_k, x_(k-1)) -> (x_(k+1), x_k), without acceleration; for `analysis`."""
+        self, alpha: Float[ArrayLike, ""], w: Float[ArrayLike, ""] | None = None
+    ) -> Callable[[Any], Any]:
+        """An iteration without acceleration as a map, for `analysis`.
+
+        With momentum, log w, of a pair of images: (x_k, x_(k-1)) -> (x_(k+1), x_k), whose norm is
+        at least 1, as the first image is copied. Without, of one image: x_k -> x_(k+1).
+        """
         plain = dataclasses.replace(self, accelerate=Plain())
+        if w is None:
+            return lambda x: plain.step(State(x, x), alpha, -jnp.inf).image
 
         def step(pair: tuple[Array, Array]) -> tuple[Array, Array]:
             new = plain.step(State(*pair), alpha, w)
@@ -152,5 +159,8 @@ def inexact(x: ArrayLike) -> Inexact[Array, "..."]:
 
 
 def norms(x: Inexact[Array, "n ..."]) -> Float[Array, " n"]:
-    """Euclidean norm of each image."""
-    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(x)), tuple(range(1, x.ndim))))
+    """Euclidean norm of each image, also where its square is out of range."""
+    axes = tuple(range(1, x.ndim))
+    largest = jnp.max(jnp.abs(x), axes, initial=0, keepdims=True)
+    unit = jnp.where(largest > 0, largest, 1)
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(x / unit)), axes)) * largest.reshape(-1)

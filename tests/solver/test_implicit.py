@@ -155,7 +155,7 @@ def test_the_shipped_weights_have_no_fixed_point():
 
 def test_standing_still_is_no_fixed_point(x64):
     way = isr.Implicit(tolerance=1e-6)
-    with pytest.raises(Exception, match="no fixed point"):
+    with pytest.raises(Exception, match="no fixed point|linear solve"):
         problems.solve(parts(), way, problems.pull, accelerate=isr.Relaxed(1e-9)).image.sum()
 
 
@@ -237,3 +237,52 @@ def test_gradients_are_nan_without_a_fixed_point_at_the_bounds_too():
     assert all(np.isnan(slope).all() for slope in slopes)
     slope = jax.jvp(lambda p: loss(p, y)[0], (1.0,), (1.0,))[1]
     assert np.isnan(slope)
+
+
+def expands(p, z, sigma, alpha):
+    """x - N(x) leaves 50 by a fifth of the distance."""
+    return -p * (z - 50)
+
+
+@pytest.mark.parametrize("solver", [None, isr.Neumann(0), isr.Neumann(5)])
+def test_what_grows_beyond_all_numbers_has_not_converged(solver):
+    y, free = jnp.full((1, 6, 6, 1), 90.0), {"constraint": isr.Unconstrained()}
+    quiet = {"alpha": jnp.zeros(1), "w": jnp.full(1, -jnp.inf), "sigma": jnp.ones(1), "start": y}
+
+    def end(p, way):
+        prior = jax.tree_util.Partial(expands, p)
+        return isr.unroll(y, isr.Mask(0 * y), prior, backward=way, **quiet, **free)
+
+    assert not end(0.2, isr.Until(steps=1000)).converged.any()
+    with pytest.raises(Exception, match="no fixed point|linear solve"):
+        jax.jit(jax.grad(lambda p: end(p, isr.Implicit(solver)).image.mean()))(0.2)
+
+
+def test_a_drift_has_no_fixed_point_though_its_relative_change_gets_small():
+    y = jnp.full((1, 2, 2, 1), 90.0)
+    quiet = {"alpha": jnp.zeros(1), "w": jnp.full(1, -jnp.inf), "sigma": jnp.ones(1), "start": y}
+    quiet |= {"constraint": isr.Unconstrained()}
+
+    def end(p):
+        prior = jax.tree_util.Partial(lambda p, z, s, a: 0 * z - p, p)
+        way = isr.Implicit(isr.Neumann(5), steps=40_000)
+        return isr.unroll(y, isr.Mask(0 * y), prior, backward=way, **quiet).image.mean()
+
+    with pytest.raises(Exception, match="linear solve"):
+        jax.grad(end)(0.5)
+
+
+def test_deblurring_with_the_shipped_prior_and_momentum():
+    y = jnp.asarray(photo(16, 16)[0][None], jnp.float32) / 2 + 60
+    side = jnp.arange(-4, 5)
+    kernel = jnp.exp(-0.5 * (side[:, None] ** 2 + side**2) / 1.6**2)
+    blur = isr.Convolution(kernel / kernel.sum())
+    quiet = {"alpha": jnp.zeros(1), "w": jnp.full(1, jnp.log(0.9)), "sigma": jnp.full(1, 1.5)}
+
+    def end(y, solver):
+        way = isr.Implicit(solver, steps=5000)
+        return isr.unroll(y, blur, isr.ConvexRidge.shipped(), backward=way, **quiet).image.std()
+
+    gradient = jax.grad(end)
+    a, b = gradient(y, None), gradient(y, isr.Neumann(3000))
+    assert np.linalg.norm(a - b) < 1e-2 * np.linalg.norm(b)
