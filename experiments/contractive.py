@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key, UInt8
 import isrrescnet_jax as isr
 from isrrescnet_jax.data import DataConfig
 from isrrescnet_jax.prior.ridge import STEP, ConvexRidge, init_ridge
-from isrrescnet_jax.train import TrainConfig, learning_rate
+from isrrescnet_jax.train import TrainConfig, learning_rate, psnr
 
 LEVELS = 1.0, 30.0  # of the noise, in grey levels
 MOMENTUM = float(np.log((1 - STEP**0.5) / (1 + STEP**0.5)))  # Nesterov's, of strong convexity STEP
@@ -82,6 +82,6 @@ def objective(
     params: dict[str, Array], batch: dict[str, Array]
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Mean squared error, with a weight that makes all levels count about alike; and the PSNR."""
-    errors = jnp.mean(jnp.square(solve(params, batch) - batch["hr"]), (1, 2, 3))
-    metrics = {"psnr": jnp.mean(10 * jnp.log10(255**2 / errors))}
-    return jnp.mean(errors / batch["sigma"] ** 1.3), metrics
+    image = solve(params, batch)
+    errors = jnp.mean(jnp.square(image - batch["hr"]), (1, 2, 3))
+    return jnp.mean(errors / batch["sigma"] ** 1.3), {"psnr": jnp.mean(psnr(image, batch["hr"]))}

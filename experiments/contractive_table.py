@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Float
-from PIL import Image
 from scipy.fft import dctn, idctn
 from skimage.restoration import denoise_nl_means
 
 import isrrescnet_jax as isr
 from isrrescnet_jax import analysis
+from isrrescnet_jax.evaluation import metrics
+from isrrescnet_jax.images import read_rgb
 from isrrescnet_jax.prior.ridge import STEP, ConvexRidge, shipped_params
 
 from . import contractive, harness
@@ -58,16 +59,13 @@ def crops(folder: Path, count: int, side: int = 192) -> Images:
     """The middle of the first images."""
     found = []
     for path in sorted(folder.glob("*.png"))[:count]:
-        image = np.asarray(Image.open(path).convert("RGB"), np.float32)
-        top, left = ((n - side) // 2 for n in image.shape[:2])
-        found.append(image[top : top + side, left : left + side])
+        found.append(harness.middle(read_rgb(path).astype(np.float32), side))
     return np.stack(found)
 
 
 def psnr(images: Images, clean: Images) -> float:
     """Mean of the images, in [0, 255]."""
-    errors = np.mean(np.square(np.clip(images, 0, 255) - clean), axis=(1, 2, 3))
-    return float(np.mean(10 * np.log10(255**2 / errors)))
+    return float(np.mean(list(map(metrics.psnr, np.clip(images, 0, 255), clean))))
 
 
 def best(

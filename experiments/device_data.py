@@ -21,6 +21,8 @@ from isrrescnet_jax.images import read_rgb
 from isrrescnet_jax.physics.sampling import imresize_taps
 from isrrescnet_jax.trees import pytree
 
+from . import harness
+
 HALVED = 1000  # photographs with a longer side are used at half their size as well
 
 
@@ -123,7 +125,5 @@ def crops(folder: Path, side: int) -> list[UInt8[np.ndarray, "side side 3"]]:
     """The middle of every second photograph of a folder, in the order of their names."""
     out = []
     for path in sorted(folder.glob("*.png"))[::2]:
-        image = read_rgb(path)
-        top, left = ((n - side) // 2 for n in image.shape[:2])
-        out.append(image[top : top + side, left : left + side])
+        out.append(harness.middle(read_rgb(path), side))
     return out

@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image
 
 Name = TypeVar("Name")
@@ -61,6 +61,12 @@ def photograph(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     image = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))
     times = (-(-height // image.shape[0]), -(-width // image.shape[1]), 1)
     return np.tile(image, times)[:height, :width]
+
+
+def middle(image: Num[np.ndarray, "h w *c"], side: int) -> Num[np.ndarray, "side side *c"]:
+    """Its middle square."""
+    top, left = ((n - side) // 2 for n in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 # --- time -----------------------------------------------------------------------------------------

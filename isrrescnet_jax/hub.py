@@ -9,6 +9,7 @@ The cache, HF_HUB_CACHE, HF_HUB_OFFLINE=1 and HF_TOKEN are those of `huggingface
 is a .safetensors file, which cannot run code.
 """
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -58,11 +59,16 @@ def fetch(name: Any) -> Path:
     """
     repository, revision, file = parse(name)
     hub = needed("huggingface_hub")
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # of each attempt; what is raised says it
     try:
         return Path(hub.hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # of two HTTP libraries, depending on the release
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{name}: {reason[0]}") from None
+    finally:
+        logger.setLevel(level)
 
 
 def upload(

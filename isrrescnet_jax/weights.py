@@ -206,7 +206,7 @@ def load_weights(
         UserWarning: the recipe has another text than the one that made the weights.
     """
     if recipe is not None:
-        return load_trained(hub.fetch(name) if hub.is_name(name) else name, recipe)
+        return load_trained(weights_file(name), recipe)
     weights = load_weights_and_metadata(name)[0]
     return Weights(jax.device_put(weights.params), weights.config)  # jnp.asarray compiles
 

@@ -44,7 +44,12 @@ def test_fields_are_children_unless_they_are_static():
 
 def test_values_with_arrays_can_be_compared():
     mask = jnp.arange(4.0).reshape(2, 2, 1)
-    for kind in (isr.Mask, isr.Fourier, lambda m: isr.Scaled(isr.Mask(m), 0.5)):
+    for kind in (
+        isr.Mask,
+        isr.Fourier,
+        lambda m: isr.Convolution(m[..., 0]),
+        lambda m: isr.Scaled(isr.Mask(m), 0.5),
+    ):
         assert kind(mask) == kind(mask + 0) and kind(mask) != kind(mask + 1)
     assert isr.Mask(mask) != isr.Fourier(mask) and isr.Mask(mask) != 3
     assert isr.Random(2, jax.random.key(0)) == isr.Random(2, jax.random.key(0))

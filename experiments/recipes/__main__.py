@@ -19,6 +19,7 @@ import tyro
 
 import isrrescnet_jax as isr
 from isrrescnet_jax import images
+from isrrescnet_jax.evaluation.metrics import psnr
 from isrrescnet_jax.tensors import read
 from isrrescnet_jax.trained import run_file
 
@@ -44,11 +45,6 @@ class Recipes:
     """How many of them."""
     json: Path | None = None
     """File for the numbers."""
-
-
-def psnr(found: np.ndarray, expected: np.ndarray) -> float:
-    """10 log10(255^2 / mean |found - expected|^2)."""
-    return float(10 * np.log10(255**2 / np.mean(np.abs(found - expected) ** 2)))
 
 
 def wiener(strengths: np.ndarray, balance: float) -> Callable[[int, Example], np.ndarray]:
@@ -117,15 +113,9 @@ def held_out(recipe: Mapping[str, Any], kodak: Path, count: int) -> list[Example
     items: Any = recipe.get("held_out")
     if items is None:
         paths = images.find([str(kodak)])[:count]
-        items = [middle(images.read_rgb(path)) for path in paths]
+        items = [harness.middle(images.read_rgb(path), 192) for path in paths]
     measured = (recipe["measure"](items[i], np.random.default_rng(i)) for i in range(len(items)))
     return list(measured)
-
-
-def middle(image: np.ndarray, side: int = 192) -> np.ndarray:
-    """The middle square."""
-    top, left = ((n - side) // 2 for n in image.shape[:2])
-    return image[top : top + side, left : left + side]
 
 
 def measure(options: Recipes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.data import DataConfig
-from isrrescnet_jax.train import TrainConfig
+from isrrescnet_jax.train import TrainConfig, psnr
 
 STRENGTHS, NOISE, ITERATIONS = (0.8, 2.4), 2.0, 5
 
@@ -129,6 +129,5 @@ def objective(params, batch):
     """L1 of the picture, and of the strength with the weight of ten grey levels to the pixel."""
     image = solve(params, batch)
     wrong = jnp.mean(jnp.abs(strength_of(params, batch["y"]) - batch["strength"]))
-    mse = jnp.mean((image - batch["hr"]) ** 2, (1, 2, 3))
-    psnr = jnp.mean(10 * jnp.log10(255**2 / mse))
-    return jnp.mean(jnp.abs(image - batch["hr"])) + 10 * wrong, {"psnr": psnr, "wrong": wrong}
+    metrics = {"psnr": jnp.mean(psnr(image, batch["hr"])), "wrong": wrong}
+    return jnp.mean(jnp.abs(image - batch["hr"])) + 10 * wrong, metrics

@@ -19,6 +19,8 @@ import tyro
 from jaxtyping import Float, Num
 from PIL import Image
 
+from isrrescnet_jax.evaluation import metrics
+
 from .. import harness
 
 # Okabe and Ito's colours, which those see as different who do not see red or green.
@@ -105,9 +107,8 @@ def grey(name: str, side: int, top: int = 0, left: int = 0) -> Float[np.ndarray,
 
 
 def psnr(a: Any, b: Any) -> float:
-    """Of grey images or of a batch of them, in dB."""
-    error = np.mean(np.square(np.asarray(a) - np.asarray(b)))
-    return float(10 * np.log10(255**2 / error))
+    """Of a batch of images, as if they were one."""
+    return metrics.psnr(np.concatenate(np.asarray(a)), np.concatenate(np.asarray(b)))
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -26,17 +26,17 @@ def shave(image: Num[np.ndarray, "h w *c"], border: int) -> Num[np.ndarray, "H W
 
 
 def psnr(a: Num[np.ndarray, "h w *c"], b: Num[np.ndarray, "h w *c"], crop: int = 0) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean (a - b)^2); infinite for a = b.
+    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean |a - b|^2); infinite for a = b.
 
     Args:
-        a, b: images of one shape.
+        a, b: images of one shape, real or complex.
         crop: pixels left out on every side.
 
     Raises:
         ValueError: shapes that differ, or a crop that leaves nothing.
     """
     a, b = _comparable(a, b, crop)
-    error = np.mean((a - b) ** 2)
+    error = np.mean(np.abs(a - b) ** 2)
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
 
 
@@ -94,5 +94,6 @@ def ssim(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], crop: int = 0) ->
 def _comparable(a: np.ndarray, b: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
     if np.shape(a) != np.shape(b):
         raise ValueError(f"images of shapes {np.shape(a)} and {np.shape(b)} cannot be compared")
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    wide = np.result_type(a, b, np.float64)
+    a, b = np.asarray(a, wide), np.asarray(b, wide)
     return shave(a, crop), shave(b, crop)

@@ -74,7 +74,7 @@ class Fourier(Operator):
 
 
 @pytree
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Convolution(Operator):
     """Blur at the image's own size: y = k * x, with a kernel that may be sought by its gradient.
 

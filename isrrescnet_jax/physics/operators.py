@@ -29,7 +29,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ..config import SCALES, ModelConfig
@@ -230,7 +229,7 @@ class Bilinear(_Operator):
 
 
 @pytree
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Blur(_Operator):
     """Blur with a kernel, then take every s-th pixel.
 
@@ -255,15 +254,6 @@ class Blur(_Operator):
     kernel: Float[ArrayLike, "..."]
 
     __repr__ = in_one_line
-
-    def __eq__(self, other: object) -> bool:
-        """The same values; of kernels that are traced, which have none yet, the same object."""
-        if type(other) is not Blur:
-            return NotImplemented
-        same = (self.scale, self.reference) == (other.scale, other.reference)
-        return same and _equal(self.kernel, other.kernel)
-
-    __hash__ = None  # arrays have none  # pyright: ignore[reportAssignmentType]
 
     def turned(self) -> Any:
         return dataclasses.replace(self, kernel=jnp.swapaxes(self.kernel, -1, -2))
@@ -329,11 +319,6 @@ class Decimation(_Operator):
 
     def _forward(self, x: High, rows: Axis, columns: Axis) -> Low:
         return x[:, 1 :: self.scale, 1 :: self.scale]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    traced = isinstance(a, Tracer) or isinstance(b, Tracer)
-    return a is b or (not traced and np.array_equal(a, b))
 
 
 def for_weights(operator: Any, config: ModelConfig) -> Any:

@@ -335,11 +335,13 @@ class Until:
 
     def run(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
         """`lax.while_loop`."""
-        (_, carry, _) = self.iterate(step, context, carry, xs)
+        (_, carry, _) = self.iterate(self, step, context, carry, xs)
         return carry, None
 
-    def iterate(self, step: Step, context: Any, carry: Any, xs: Any) -> tuple[Array, Any, Array]:
-        """(iterations, carry, residual)."""
+    def iterate(
+        self, way: Any, step: Step, context: Any, carry: Any, xs: Any
+    ) -> tuple[Array, Any, Array]:
+        """(iterations, carry, residual), for a way that messages name."""
         length = length_of(xs)
 
         def going(loop):
@@ -348,7 +350,7 @@ class Until:
 
         def advance(loop):
             index, carry, _ = loop
-            after = _without_output(self, step, context, carry, at(xs, index))
+            after = _without_output(way, step, context, carry, at(xs, index))
             return index + 1, after, change(after, carry)
 
         start = jnp.full_like(change(carry, carry), jnp.inf)

@@ -119,7 +119,7 @@ class Implicit:
         if self.steps < length_of(xs):
             raise ValueError(f"steps must be at least the {length_of(xs)} of the schedule")
         frozen = lax.stop_gradient((context, carry, xs))
-        _, end, residual = Until(self.tolerance, self.steps).iterate(step, *frozen)
+        _, end, residual = Until(self.tolerance, self.steps).iterate(self, step, *frozen)
         plain, last = getattr(step, "plain", step), at(xs, length_of(xs) - 1)
         bare = dataclasses.replace(end, memory=None) if _is_state(end) else end
         # A relaxed or accelerated iteration may hardly move where the plain one would. Half of what

@@ -115,6 +115,9 @@ def _run(
     observe: Callable[[Array], PyTree] | None,
     trace: bool,
 ) -> Solution:
+    if jnp.shape(alpha) != jnp.shape(w):
+        shapes = f"{jnp.shape(alpha)} and {jnp.shape(w)}"
+        raise ValueError(f"alpha and w must be of one length, not {shapes}")
     state = _remembering(iteration, start) if isinstance(start, State) else iteration.start(start)
     leaves, structure = jax.tree.flatten(iteration)
     rest = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)

@@ -6,7 +6,7 @@ from .config import Recipe, TrainConfig
 from .optimizer import learning_rate, make_optimizer, muon
 from .recipe import load_recipe, run_recipe
 from .state import TrainState, init_state
-from .step import objective, train_step
+from .step import objective, psnr, train_step
 
 if TYPE_CHECKING:
     from .loop import train
@@ -21,6 +21,7 @@ __all__ = [
     "make_optimizer",
     "muon",
     "objective",
+    "psnr",
     "run_recipe",
     "train",
     "train_step",

@@ -273,8 +273,9 @@ class Recipe:
         examples: in place of the images of `config.data`, anything with a length and items, which
             `measure` is given if there is one; an item may depend on nothing but its number.
         held_out: the same for validation, in place of the images in `config.validation`.
-        score: (params, example) -> figures of one validation example, a dictionary of numbers that
-            has "psnr", by which the best checkpoint is chosen; by default the PSNR of `solve`.
+        score: (params, example) -> figures of one validation example, a dictionary of numbers. By
+            "psnr", if it is among them, the best checkpoint is chosen; by default the PSNR of
+            `solve` beside `hr`.
         text: of the recipe file. A run with values of its own is resumed only by the same text.
         file: its name, for messages.
 

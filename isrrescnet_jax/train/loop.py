@@ -75,8 +75,8 @@ def train(
     computed = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, dtype=dtype))
     config, workdir = recipe.config, epath.Path(workdir)
     devices = parallel.STRATEGIES[strategy]()
-    fresh = jax.eval_shape(lambda: fresh_params(recipe))
     try:
+        fresh = jax.eval_shape(lambda: fresh_params(recipe))
         check_optimizer(make_optimizer(recipe), fresh)
     except ValueError as error:
         raise ValueError(f"{recipe.file or 'recipe'}: {error}") from error

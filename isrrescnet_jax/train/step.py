@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, ArrayLike, Float, Inexact, Int, Num
 
 from ..physics.operators import Bicubic
 from ..prior.network import LearnedPrior
@@ -93,9 +93,9 @@ def _iterates(
     return jnp.asarray(solution.iterates), counts
 
 
-def psnr(image: Inexact[Array, "n h w c"], target: Inexact[Array, "n h w c"]) -> Float[Array, " n"]:
+def psnr(image: Inexact[Array, "n h w c"], target: Num[ArrayLike, "n h w c"]) -> Float[Array, " n"]:
     """10 log10(255^2 / mean |image - target|^2) of each image, in dB; 108 at most."""
-    error = jnp.mean(jnp.square(jnp.abs(image - target)), (1, 2, 3))
+    error = jnp.mean(jnp.square(jnp.abs(image - jnp.asarray(target))), (1, 2, 3))
     return 10 * jnp.log10(255**2 / jnp.maximum(error, 1e-6))
 
 

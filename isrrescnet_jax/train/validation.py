@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -29,7 +28,7 @@ def read_validation(recipe: Recipe) -> dict[int, list[Example]]:
     """This process's share of the validation examples, by scale; without scale they are 1.
 
     Raises:
-        ValueError: a recipe's own are fewer than the processes.
+        ValueError: a recipe's own are fewer than the processes, or cannot be scored.
     """
     config = recipe.config
     if recipe.init is not None:
@@ -56,9 +55,16 @@ def _held_out(recipe: Recipe) -> list[Example]:
         raise ValueError(f"{len(items)} validation examples for {count} processes: give more")
     found = []
     for i in range(this, len(items), count):
-        item = items[i] if recipe.held_out is not None else images.read_rgb(items[i])
-        rng = np.random.default_rng(i)
-        found.append(item if recipe.measure is None else recipe.measure(item, rng))
+        item = items[i]
+        if recipe.held_out is None:
+            item = images.read_rgb(item)
+        if recipe.measure is not None:
+            item = recipe.measure(item, np.random.default_rng(i))
+        elif recipe.held_out is None:
+            item = {"lr": item, "hr": item}  # as in training
+        found.append(item)
+    if found and recipe.score is None and "hr" not in found[0]:
+        raise ValueError(f"{recipe.file}: validation examples need an hr, or a function score")
     return found
 
 
@@ -114,30 +120,35 @@ def _validate_own(
 ) -> float | None:
     assert recipe.solve is not None
     solve = jax.jit(recipe.solve)
-
-    def scored(params: Params, example: Example) -> dict[str, float]:
-        one = {name: array[None] for name, array in example.items()}
-        return {"psnr": float(psnr(solve(params, one), jnp.asarray(one["hr"]))[0])}
-
-    score = recipe.score or scored
-    shown = examples[:SAMPLES] or [{k: v[i] for k, v in batch.items()} for i in range(SAMPLES)]
-    for i, example in enumerate(shown):
-        found = solve(params, {name: array[None] for name, array in example.items()})[0]
-        pair = [np.abs(image).astype(np.float32) for image in (found, example["hr"])]
-        if found.shape[-1] in (1, 3):
-            picture = images.to_uint8(np.concatenate(pair, axis=1))
-            report.image(step, f"found_hr/{i}", picture.repeat(3 // found.shape[-1], axis=2))
+    some = min(SAMPLES, len(jax.tree.leaves(batch)[0]))
+    shown = examples or [{name: array[i] for name, array in batch.items()} for i in range(some)]
     scores: dict[str, list[float]] = {}
-    for example in examples:
-        for name, value in score(params, example).items():
+    for i, example in enumerate(shown):
+        found = None
+        if i < SAMPLES or recipe.score is None:
+            found = solve(params, {name: array[None] for name, array in example.items()})
+        if i < SAMPLES and found is not None and "hr" in example:
+            _show(report, f"found_hr/{i}", step, found[0], example["hr"])
+        if not examples:
+            continue
+        if recipe.score is not None:
+            figures = recipe.score(params, example)
+        else:
+            assert found is not None
+            figures = {"psnr": float(psnr(found, example["hr"][None])[0])}
+        for name, value in figures.items():
             scores.setdefault(name, []).append(float(value))
-    if not scores:
-        return None
-    if "psnr" not in scores:
-        raise ValueError(f"{recipe.file}: score gives no psnr, but {', '.join(scores)}")
     means = {k: parallel.mean_over_processes(sum(x), len(x)) for k, x in scores.items()}
-    report.scalars(step, {f"validation_{name}": mean for name, mean in means.items()})
-    return means["psnr"]
+    if means:
+        report.scalars(step, {f"validation_{name}": mean for name, mean in means.items()})
+    return means.get("psnr")
+
+
+def _show(report: Report, name: str, step: int, found: jax.Array, hr: np.ndarray) -> None:
+    """Magnitudes of what was found and of the truth, if they are pictures."""
+    if found.shape == hr.shape and found.shape[-1] in (1, 3):
+        both = np.abs(np.concatenate([found, hr], axis=1)).astype(np.float32)
+        report.image(step, name, images.to_uint8(both).repeat(3 // found.shape[-1], axis=2))
 
 
 def upscaler(recipe: Recipe, weights: Weights, scale: int) -> Callable[[np.ndarray], np.ndarray]:

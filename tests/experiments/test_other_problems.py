@@ -8,6 +8,7 @@ from skimage import data
 
 import isrrescnet_jax as isr
 from experiments.recipes import __main__ as table
+from isrrescnet_jax.evaluation.metrics import psnr
 from isrrescnet_jax.train import load_recipe
 
 FOLDER = Path(table.__file__).parent
@@ -31,6 +32,6 @@ def test_what_was_trained_beats_what_it_is_compared_with(name, margin):
     ours, theirs = [], []
     for example in examples:
         found = restore({key: value[None] for key, value in example.items()})[0]
-        ours.append(table.psnr(np.asarray(found), example["hr"]))
-        theirs.append(table.psnr(baselines[usual](example), example["hr"]))
+        ours.append(psnr(np.asarray(found), example["hr"]))
+        theirs.append(psnr(baselines[usual](example), example["hr"]))
     assert np.mean(ours) > np.mean(theirs) + margin

@@ -199,7 +199,7 @@ def test_a_series_that_diverges_is_noticed(x64):
 def test_what_cannot_be_had():
     with pytest.raises(ValueError, match="steps must be at least the 2"):
         problems.solve(parts(), isr.Implicit(steps=1), problems.pull)
-    with pytest.raises(ValueError, match="Until keeps no iterates|Implicit keeps no iterates"):
+    with pytest.raises(ValueError, match="Implicit keeps no iterates"):
         problems.solve(parts(), isr.Implicit(), problems.pull, trace=True)
     with pytest.raises(ValueError, match="terms must be"):
         isr.Neumann(-1)

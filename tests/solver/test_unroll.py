@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_problem as problems
 from conftest import exact, photo
 
 import isrrescnet_jax as isr
@@ -179,3 +180,11 @@ def test_bad_arguments(small):
     nameless = isr.Weights(small.params, dataclasses.replace(small.config, scale=None))
     with pytest.raises(ValueError, match="operator=Bicubic"):
         isr.reconstruct(nameless, LR)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("way", [isr.Full(), isr.Until(), isr.Window(2, 1), isr.Implicit()])
+def test_schedules_of_different_lengths_are_refused_by_every_way(way):
+    parts = problems.inputs()
+    with pytest.raises(ValueError, match=r"one length, not \(3,\) and \(2,\)"):
+        problems.solve(parts | {"w": parts["w"][:2]}, way)

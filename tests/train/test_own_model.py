@@ -168,8 +168,9 @@ def test_only_the_file_that_is_given_runs(files, whole, tmp_path):
     other.write_text("config = 1")
     with pytest.raises(ValueError, match="has no functions init"):
         isr.load_weights(path, recipe=other)
-    with pytest.raises(ValueError, match="library's own network"):
-        isr.load_weights(isr.shipped_weights()["x4"], recipe=files / "paint.py")
+    for name in ("x4", isr.shipped_weights()["x4"]):
+        with pytest.raises(ValueError, match="library's own network"):
+            isr.load_weights(name, recipe=files / "paint.py")
 
 
 def test_a_stopped_run_ends_like_one_that_was_not(files, whole, tmp_path, monkeypatch):
@@ -249,3 +250,54 @@ def test_several_devices_give_what_one_gives(files, whole, tmp_path):
     flat, _ = tensors.read(tmp_path / "weights.safetensors")
     for name, array in tensors.flatten(whole[1].params).items():
         np.testing.assert_allclose(flat[name], array, rtol=1e-3, atol=1e-5)
+
+
+def variant(files, tmp_path, text):
+    """The recipe with another ending, two patches a step and two steps."""
+    (tmp_path / "r.py").write_text(f"{RECIPE}\n{text}\n")
+    recipe = load_recipe(str(tmp_path / "r.py"))
+    data = dataclasses.replace(recipe.config.data, hr=str(files / "images"), batch=2)
+    config = dataclasses.replace(recipe.config, data=data, steps=2, validate_every=2)
+    return dataclasses.replace(recipe, config=config)
+
+
+def test_without_validation_samples_are_those_of_the_batch_however_small(files, tmp_path):
+    assert train(variant(files, tmp_path, ""), tmp_path / "w") is not None
+
+
+NO_HR = """
+def measure(hr, rng):
+    return {"y": hr.astype("float32"), "seen": np.ones((*hr.shape[:2], 1), "float32")}
+
+
+def objective(params, batch):
+    return jnp.mean(solve(params, batch) ** 2), {}
+"""
+
+
+def test_examples_without_a_truth_need_a_score_before_the_first_step(files, tmp_path):
+    recipe = variant(files, tmp_path, NO_HR)
+    config = dataclasses.replace(recipe.config, validation=str(files / "validation"))
+    with pytest.raises(ValueError, match=r"r.py: validation examples need an hr, or a function"):
+        train(dataclasses.replace(recipe, config=config), tmp_path / "w")
+    assert train(recipe, tmp_path / "w") is not None
+    scored = dataclasses.replace(recipe, config=config, score=lambda params, example: {"gain": 2.0})
+    assert train(scored, tmp_path / "scored") is not None
+    assert lines(tmp_path / "scored")[-1]["validation_gain"] == 2
+
+
+def test_images_as_they_are_need_no_measure(files, tmp_path):
+    text = """
+del measure
+def solve(params, batch):
+    return params["gain"] * jnp.asarray(batch["lr"], jnp.float32)
+"""
+    recipe = variant(files, tmp_path, text)
+    config = dataclasses.replace(recipe.config, validation=str(files / "validation"))
+    found = train(dataclasses.replace(recipe, config=config), tmp_path / "w")
+    assert found is not None and "validation_psnr" in lines(tmp_path / "w")[-1]
+
+
+def test_an_init_that_fails_is_named_with_its_file(files, tmp_path):
+    with pytest.raises(ValueError, match=r"r.py: init\(key\) fails: ZeroDivisionError"):
+        train(variant(files, tmp_path, "def init(key): return 1 / 0"), tmp_path / "w")

@@ -1,0 +1,48 @@
+"""What the text says was measured is what the scripts have written."""
+
+import json
+from pathlib import Path
+from statistics import median
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+
+
+def section(title: str) -> str:
+    text = (FOLDER / "README.md").read_text()
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(file: str):
+    return json.loads((FOLDER / file).read_text())["rows"]
+
+
+def test_recipes_for_other_problems():
+    text = section("Recipes for other problems")
+    found = json.loads((FOLDER / "recipes" / "results.json").read_text())
+    for problem in ("deblur", "mri", "inpaint"):
+        for method, value in found[problem]["psnr"].items():
+            assert method == "blurred" or f"{value:.2f}" in text, method
+
+
+def test_the_prior_with_a_fixed_point():
+    text, found = section("A prior with a fixed point"), rows("contractive.json")
+    kinds = ("noisy", "blurred", "TV of each channel", "TV of all", "non-local means", "ours")
+    for row in (*found["denoising"], found["deblurring"]):
+        cells = [f"{row[kind]:.2f}" for kind in kinds if kind in row]
+        assert [line for line in text.splitlines() if all(cell in line for cell in cells)], cells
+    for row in (*found["convergence"], found["deblurring"]):
+        assert str(row["iterations"]) in text
+    for value in found["gradients"].values():
+        assert f"{value:.1e}".replace("e-0", "e-") in text
+
+
+def test_beside_deepinverse():
+    text = section("Beside DeepInverse and plain loops")
+    parts = text.split("| **float32**")
+    files = ("side_by_side.json", 2), ("side_by_side_float32.json", 3)
+    for part, (file, digits) in zip(parts, files, strict=True):
+        known = {f"{median(row['seconds']):.{digits}f}" for row in rows(file)}
+        cells = [line.split("|")[3].strip() for line in part.splitlines() if line.count("|") == 6]
+        told = [cell.split()[0] for cell in cells if cell[:1].isdigit()]
+        assert len(told) > 5 and set(told) <= known
+        assert max(row["disagreement"] or 0 for row in rows(file)) < (1e-9 if digits == 2 else 1e-4)
