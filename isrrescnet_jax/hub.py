@@ -58,12 +58,12 @@ def fetch(name: Any) -> Path:
         ModuleNotFoundError: `huggingface_hub` is not installed.
     """
     repository, revision, file = parse(name)
-    hub = needed("huggingface_hub")
+    download = needed("huggingface_hub").hf_hub_download  # which sets its logger up
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)  # of each attempt; what is raised says it
     try:
-        return Path(hub.hf_hub_download(repository, file, revision=revision))
+        return Path(download(repository, file, revision=revision))
     except Exception as error:  # of two HTTP libraries, depending on the release
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{name}: {reason[0]}") from None
