@@ -197,8 +197,9 @@ def upscale(
 
     Args:
         image: (h, w), (h, w, 1), (h, w, 3), or with an alpha channel (h, w, 2), (h, w, 4); uint8,
-            uint16 (0 to 65535), or floating point in [0, 255]. Alpha is restored as a
-            grey picture; colours under transparent pixels do not count.
+            uint16 (0 to 65535), or floating point in [0, 255]. Colour and alpha become what looks
+            on any background as if it had been put there before; colours that are not seen do not
+            count.
         scale: 4 by default, or the scale of the weights where they are given.
         weights: the shipped ones for the scale by default, a name, a file or `Weights`.
         ensemble, tile, dtype, noise, iterations, operator: see `Upscaler`.
