@@ -36,7 +36,10 @@ def test_what_errors_tell_to_install_exists():
 
 def test_the_source_distribution_has_what_its_tests_need():
     included = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    for name in ("tests", "convert", "experiments", "examples", "isrrescnet_jax"):
+    for name in (
+        *("tests", "convert", "experiments", "examples", "isrrescnet_jax"),
+        *(".dockerignore", "Dockerfile", "cog.yaml", "predict.py"),
+    ):
         assert f"/{name}" in included
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout")
