@@ -135,25 +135,38 @@ def context(source: Path, target: Path) -> Path:
 
 
 def build(
-    text: str, target: str, context: Path, folder: Path, arguments: Mapping[str, str] | None = None
+    text: str,
+    target: str,
+    context: Path,
+    folder: Path,
+    arguments: Mapping[str, str] | None = None,
+    done: dict[str, Image] | None = None,
 ) -> Image:
     """Carry out the steps of a stage, and of those that it needs; the result lies in folder/root.
+
+    Args:
+        text: the Dockerfile.
+        target: name of the stage.
+        context: folder with what may be copied.
+        folder: for the stages.
+        arguments: build arguments.
+        done: stages that an earlier call left in the folder; those of this one are added.
 
     Raises:
         ValueError: a step that is not understood here.
         subprocess.CalledProcessError: a command that failed.
     """
     plan = stages(text)
-    done: dict[str, Image] = {}
+    done = {} if done is None else done
     root = folder / "root"
+    if root.exists():  # of an earlier call
+        root.rename(folder / f"root-{len(list(folder.iterdir()))}")
 
     def finished(name: str) -> Image:
         """A stage that lies in a folder of its own."""
         if name not in done:
-            image = carried_out(name)
-            aside = folder / name
-            root.rename(aside)
-            done[name] = image
+            done[name] = carried_out(name)
+            root.rename(folder / name)
         return done[name]
 
     def carried_out(name: str) -> Image:
