@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -96,9 +97,13 @@ class Upscaler:
     def _run(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
         """On a canvas, or in bands of rows where one would be too large."""
         canvas, (h, w, _) = self._canvas, plane.shape
-        if not hasattr(canvas.operator, "at") or canvas.takes(h, w):
+        if self.at_once(h, w):
             return np.asarray(canvas(plane).image)
         return np.asarray(Stream.fitting(canvas, h, w, self.progress)(plane).image)
+
+    def at_once(self, h: int, w: int) -> bool:
+        """Whether a picture of h x w pixels is computed as a whole, as `trace` does it."""
+        return not hasattr(self._canvas.operator, "at") or self._canvas.takes(h, w)
 
     def _planes(self, color: Real[np.ndarray, "h w c"]) -> list[Float[np.ndarray, "h w k"]]:
         """One picture as the network takes it: grey as RGB, or colours as grey pictures."""
@@ -125,14 +130,22 @@ class Upscaler:
         Raises:
             ValueError: not (h, w, 3) or (h, w, 1), or `max_memory` is not enough.
         """
-        images = [self._image(plane) for plane in self._planes(color)]
-        image = images[0] if len(images) == 1 else np.concatenate(images, axis=2)
-        grey = np.shape(color)[2] == 1 and image.shape[2] == 3
-        return image.mean(2, keepdims=True) if grey else image
+        return joined([self._image(plane) for plane in self._planes(color)], np.shape(color)[2])
 
-    def trace(self, color: Real[np.ndarray, "h w c"]) -> Solution:
-        """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one."""
-        solutions = [self._canvas(plane, trace=True) for plane in self._planes(color)]
+    def trace(
+        self,
+        color: Real[np.ndarray, "h w c"],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Solution:
+        """All iterates, as `reconstruct(..., trace=True)` gives them, of a batch of one.
+
+        The colours of a grey network are a batch; `joined` makes a picture of it.
+
+        Args:
+            color: as for a call.
+            progress: called after each iteration with how many there were, and how many there are.
+        """
+        solutions = [self._canvas(plane, True, progress) for plane in self._planes(color)]
 
         def batch(name: str, axis: int):
             return np.stack([getattr(solution, name) for solution in solutions], axis)
@@ -140,6 +153,20 @@ class Upscaler:
         return Solution(
             batch("image", 0), batch("iterates", 1), batch("initial", 0), batch("sigma", 0)
         )
+
+
+def joined(
+    planes: Sequence[Float[np.ndarray, "H W k"]] | Float[np.ndarray, "n H W k"], channels: int
+) -> Float[np.ndarray, "H W c"]:
+    """What the network made of one picture, as a picture of that many channels, 1 or 3.
+
+    >>> import numpy as np
+    >>> [joined(np.zeros(shape), c).shape for shape, c in [((3, 4, 5, 1), 3), ((1, 4, 5, 3), 1)]]
+    [(4, 5, 3), (4, 5, 1)]
+    """
+    image = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+    grey = channels == 1 and image.shape[2] == 3
+    return image.mean(2, keepdims=True) if grey else image
 
 
 def _symmetric(kernel: Any) -> bool:

@@ -12,7 +12,6 @@ from scipy import ndimage
 import isrrescnet_jax as isr
 import isrrescnet_jax.transparency
 from isrrescnet_jax import images
-from isrrescnet_jax.cli.upscale import upscale_picture
 from isrrescnet_jax.transparency import restore
 from isrrescnet_jax.upscaler import Upscaler
 
@@ -73,7 +72,7 @@ def test_on_any_background(x4, tmp_path, kind, color, softness):
     color = file_of(kind, color, alpha, tmp_path / "x.png")
     picture = images.read(tmp_path / "x.png")
     assert picture.bits == (16 if kind.endswith("16") else 8)
-    images.write(upscale_picture(x4, picture), tmp_path / "y.png")
+    images.write(images.enlarged(x4, picture, 4), tmp_path / "y.png")
     result = images.read(tmp_path / "y.png")
 
     spread = ndimage.maximum_filter(alpha, 9) - ndimage.minimum_filter(alpha, 9)

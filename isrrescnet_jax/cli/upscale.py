@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from tyro.conf import arg
 
 from .. import images
@@ -18,8 +17,6 @@ from .streams import STANDARD, open_film, save
 
 if TYPE_CHECKING:
     import isrrescnet_jax.upscaler
-
-_MORE = {"animation": "frames of an animation", "pages": "pages", "still": "picture"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +84,10 @@ class Upscale(Model, Files):
             for picture in task.film.pictures:
                 if self.trace and trace is None:
                     trace = upscaler.trace(picture.color)
-                metadata = images.Metadata() if self.strip else picture.metadata.enlarged(scale)
-                metadata = dataclasses.replace(metadata, software=software or metadata.software)
-                result = upscale_picture(upscaler, picture)
-                result = dataclasses.replace(result, metadata=metadata)
+                options: dict[str, Any] = {"software": software, "strip": self.strip}
+                result = images.enlarged(upscaler, picture, scale, **options)
                 eight = result.bits == 8 or task.film.kind == "animation"
-                pictures.append(rounded(result) if eight else result)
+                pictures.append(images.rounded(result) if eight else result)
             return dataclasses.replace(
                 task, film=dataclasses.replace(task.film, pictures=pictures)
             ), trace
@@ -110,7 +105,7 @@ class Upscale(Model, Files):
 
                 trace_figure(solution, self.trace / f"{source.stem}_iterates.png")
             height, width = next(iter(task.film.pictures)).color.shape[:2]
-            frames = f", {task.film.count} {_MORE[task.film.kind]}" * (task.film.kind != "still")
+            frames = f", {task.film.contents}" * (task.film.kind != "still")
             line = f"{source} {width // scale}x{height // scale} -> {target}{frames}"
             details = {"width": width, "height": height, "scale": scale, "count": task.film.count}
             details["dtype"] = upscalers[0].dtype
@@ -135,29 +130,7 @@ def prepared(film: images.Film, target: Path, scale: int) -> Task:
         return Task(film)
     holder = "tiff" if film.kind == "pages" else "png or webp"
     note = (
-        f"{film.count} {_MORE[film.kind]}, of which {format} holds one: only the first was done; "
+        f"{film.contents}, of which {format} holds one: only the first was done; "
         f"--format {holder} does all"
     )
     return Task(images.Film([first]), note)
-
-
-def rounded(picture: images.Picture) -> images.Picture:
-    """The same with values of 8 bits, a quarter of the memory."""
-    color, alpha = picture.color, picture.alpha
-    alpha = None if alpha is None else images.to_uint8(alpha)
-    return dataclasses.replace(picture, color=images.to_uint8(color), alpha=alpha, bits=8)
-
-
-def upscale_picture(
-    upscaler: "isrrescnet_jax.upscaler.Upscaler", picture: images.Picture
-) -> images.Picture:
-    """A picture upscaled, with its transparency, bit depth and colour profile."""
-    from ..transparency import restore
-
-    if picture.alpha is None:
-        color, alpha = upscaler(picture.color), None
-    else:
-        color, alpha = restore(upscaler, picture.color, picture.alpha)
-    if not np.isfinite(np.sum(color, dtype=np.float64)):
-        raise ValueError("the weights give values here that are not finite")
-    return dataclasses.replace(picture, color=color, alpha=alpha)

@@ -12,6 +12,7 @@ from .codecs import (
     writing,
 )
 from .declared import Declared, check_room
+from .enlarge import enlarged, rounded
 from .frames import Film, encode_film, film_of, holds, open_film
 from .metadata import Metadata
 from .paths import STANDARD, checked_plan, find, plan_outputs, search
@@ -30,6 +31,7 @@ __all__ = [
     "check_writable",
     "checked_plan",
     "encode_film",
+    "enlarged",
     "film_of",
     "find",
     "format_of",
@@ -39,6 +41,7 @@ __all__ = [
     "plan_outputs",
     "read",
     "read_rgb",
+    "rounded",
     "search",
     "to_uint8",
     "write",

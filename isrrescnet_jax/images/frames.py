@@ -20,6 +20,7 @@ from .picture import Picture
 Kind = Literal["still", "animation", "pages"]
 _HOLDS: dict[str, tuple[Kind, ...]] = {"PNG": ("animation",), "WEBP": ("animation",)}
 _HOLDS |= {"TIFF": ("pages",)}
+_CALLED: dict[Kind, str] = {"still": "picture", "animation": "frames of an animation"}
 _PREVIEW = 1 | 4  # TIFF's kinds of page that are a smaller copy, or a mask, of another
 
 
@@ -44,6 +45,11 @@ class Film:
     loop: int = 1
     apart: bool = False
     size: Declared | None = None
+
+    @property
+    def contents(self) -> str:
+        """How many pictures of which kind, for people."""
+        return f"{self.count} {_CALLED.get(self.kind, self.kind)}"
 
 
 def open_film(path: str | os.PathLike) -> Film:

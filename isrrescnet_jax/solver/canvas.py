@@ -8,6 +8,7 @@ but for rounding. Between iterations Ctrl-C is heard.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -182,12 +183,19 @@ class Canvas:
         step = np.float32(self.weights.config.step)
         return {"alpha": alpha, "w": w, "step": step, "size": np.float32(size), "first": k == 0}
 
-    def __call__(self, y: Real[np.ndarray, "h w c"], trace: bool = False) -> Solution:
+    def __call__(
+        self,
+        y: Real[np.ndarray, "h w c"],
+        trace: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Solution:
         """As `reconstruct` of one image with values in [0, 255], without the batch axis.
 
         Args:
             y: the low-resolution image.
             trace: keep every iterate, and the initial image.
+            progress: called after each iteration, which need not be finished unless it is kept,
+                with how many there were and how many there will be.
 
         Raises:
             ValueError: `max_memory` is not enough.
@@ -222,5 +230,7 @@ class Canvas:
             if trace:
                 initial = host(carry[1]).copy() if k == 0 else initial
                 iterates.append(host(carry[0]).copy())
+            if progress is not None:
+                progress(k + 1, len(self.schedule))
         image = host(carry[0])
         return Solution(image, np.stack(iterates) if trace else None, initial, sigma[0])
