@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from types import ModuleType
 
 # Which extra of the package brings a module; all others belong to "train".
-EXTRAS = {"flatbuffers": "export", "huggingface_hub": "hub", "matplotlib": "figures"}
+EXTRAS = {
+    "flatbuffers": "export",
+    "gradio": "demo",
+    "huggingface_hub": "hub",
+    "matplotlib": "figures",
+}
 
 
 def one_line(error: BaseException, about: object = None) -> str:

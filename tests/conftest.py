@@ -43,6 +43,14 @@ def small() -> isr.Weights:
     return isr.init_weights(config, jax.random.key(0))
 
 
+@pytest.fixture(scope="module")
+def weights(small, tmp_path_factory) -> str:
+    """The file of that network."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    isr.save_weights(small, path)
+    return str(path)
+
+
 @pytest.fixture
 def unchecked():
     """Annotations are not checked: the library's own words about a wrong argument are tested."""

@@ -1,4 +1,6 @@
-"""The command line: `isrrescnet upscale | evaluate | degrade | compare | export | train | info`.
+"""The command line.
+
+`isrrescnet upscale | evaluate | degrade | compare | export | demo | train | info`
 
 Bad arguments and bad input end in one line on standard error and exit code 2; a batch goes on past
 a bad file, names it at the end, and exits with 2 all the same.
@@ -63,6 +65,7 @@ def _command(argv: list[str]) -> Any:
 
         from .compare import Compare
         from .degrade import Degrade
+        from .demo import Demo
         from .evaluate import Evaluate
         from .export import Export
         from .info import Info
@@ -78,6 +81,7 @@ def _command(argv: list[str]) -> Any:
                 | Annotated[Degrade, subcommand("degrade")]
                 | Annotated[Compare, subcommand("compare")]
                 | Annotated[Export, subcommand("export")]
+                | Annotated[Demo, subcommand("demo")]
                 | Annotated[Train, subcommand("train")]
                 | Annotated[Info, subcommand("info")],
                 args=argv,

@@ -4,15 +4,6 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-import isrrescnet_jax as isr
-
-
-@pytest.fixture(scope="module")
-def weights(small, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    isr.save_weights(small, path)
-    return str(path)
-
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:

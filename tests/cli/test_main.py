@@ -14,7 +14,7 @@ def test_unknown_arguments_exit_2(here, capsys):
     assert run("upscal") == 2
 
 
-COMMANDS = ("upscale", "evaluate", "degrade", "compare", "train", "info")
+COMMANDS = ("upscale", "evaluate", "degrade", "compare", "demo", "train", "info")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

@@ -1,0 +1,265 @@
+"""What the demo does with a visitor's picture: bytes in, bytes of PNG files out."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from .. import images
+from ..evaluation.degrade import resize
+from ..images import Picture
+from ..physics.operators import Bicubic
+from ..upscaler import Upscaler, joined
+
+LOUDEST = 50.0  # grey levels: the largest noise level that can be given
+_BRIGHT = 100  # grey levels that the residual's largest values get
+_MOST = 64  # times that a residual is amplified
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a visitor may ask for.
+
+    Attributes:
+        megapixels: of a result, times iterations: time and memory grow with it.
+        file: bytes of a picture file.
+        queue: visitors that wait.
+    """
+
+    megapixels: float = 8.0
+    file: int = 20 * 2**20
+    queue: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """Weights that a visitor may choose.
+
+    Attributes:
+        scale: which they were trained for; None for any.
+        iterations: how many were trained.
+    """
+
+    scale: int | None
+    iterations: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What a visitor asks for.
+
+    Attributes:
+        weights: the name of an offer.
+        scale: 2, 3 or 4.
+        iterations: from 1 to those of the offer.
+        noise: "estimate", or the noise level of the picture in grey levels, at most `LOUDEST`.
+    """
+
+    weights: str
+    scale: int
+    iterations: int
+    noise: Literal["estimate"] | float = "estimate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One iterate x_k and its residual y - D x_k, as PNG files of the same size."""
+
+    image: bytes
+    residual: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a visitor gets.
+
+    Attributes:
+        picture: the PNG file that `isrrescnet upscale` writes.
+        bicubic: the same enlarged by bicubic interpolation, as a PNG file.
+        steps: of x_0 to x_K; of the last one alone where the picture went in bands.
+        gain: how many times residuals are amplified.
+        about: what was done, in one line.
+        note: what the result lacks of the file, or nothing.
+    """
+
+    picture: bytes
+    bicubic: bytes
+    steps: tuple[Step, ...]
+    gain: int
+    about: str
+    note: str = ""
+
+
+Progress = Callable[[float, str], None]
+# The network for a wish, and what results say of how they were made.
+Prepare = Callable[[Wish], tuple[Upscaler, str]]
+
+
+def check(wish: Wish, offers: Mapping[str, Offer]) -> None:
+    """Raise ValueError unless this is on offer: what a browser sends may be anything."""
+    offer = offers.get(wish.weights) if isinstance(wish.weights, str) else None
+    if offer is None or wish.scale not in (2, 3, 4):
+        raise ValueError("choose a scale, and weights from the list")
+    if offer.scale not in (None, wish.scale):
+        raise ValueError(f"{wish.weights} are weights for scale {offer.scale}")
+    if not 1 <= wish.iterations <= offer.iterations:
+        raise ValueError(f"{wish.weights} have 1 to {offer.iterations} iterations")
+    if wish.noise != "estimate" and not 0 <= wish.noise <= LOUDEST:
+        raise ValueError(f"the noise level must be from 0 to {LOUDEST:g} grey levels")
+
+
+def check_work(width: int, height: int, wish: Wish, limits: Limits) -> None:
+    """Raise ValueError if a picture of this size is too much."""
+    s, k = wish.scale, wish.iterations
+    work = width * height * s * s * k / 1e6
+    if work > limits.megapixels:
+        times = f" in {k} iterations" if k > 1 else ""
+        other = "a smaller picture or scale" + (", or fewer iterations" if k > 1 else "")
+        raise ValueError(
+            f"{width}x{height} pixels at scale {s}{times} are {work:.1f} megapixels of work, of "
+            f"which this demo does at most {limits.megapixels:g}: take {other}"
+        )
+
+
+def read(data: bytes, name: str, wish: Wish, limits: Limits) -> tuple[Picture, str]:
+    """The first picture of a file, and what is said of the others.
+
+    Raises:
+        ValueError: not a picture, damaged, or too large; one line that begins with the name.
+    """
+    if len(data) > limits.file:
+        raise ValueError(f"{name}: more than {megabytes(limits.file)}")
+    film = images.film_of(data, name)
+    if film.size is not None:
+        check_work(film.size.width, film.size.height, wish, limits)
+    picture = next(iter(film.pictures))
+    height, width = picture.color.shape[:2]
+    check_work(width, height, wish, limits)  # a damaged file may not say it before
+    more = film.kind != "still"
+    return picture, f"Of {film.contents} only the first was done." if more else ""
+
+
+def upscaled(
+    picture: Picture,
+    upscaler: Upscaler,
+    software: str,
+    progress: Progress = lambda part, text: None,
+) -> Result:
+    """A picture through the network, and all that the page shows beside it.
+
+    Args:
+        software: what the file says to have made it.
+        progress: called with the part that is done, in [0, 1], and with what is being done.
+    """
+    scale = upscaler.operator.scale
+    # y, x_0 ... x_K and the noise level, of the colours, which come before any transparency.
+    seen: list[tuple[np.ndarray, list[np.ndarray], float | None]] = []
+
+    def iterated(done: int, total: int) -> None:
+        progress(0.9 * done / total, f"iteration {done} of {total}")
+
+    def model(color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
+        if seen or not upscaler.at_once(*color.shape[:2]):
+            result = upscaler(color)
+            if not seen:
+                seen.append((color, [result], None))
+            return result
+        solution = upscaler.trace(color, iterated)
+        assert solution.iterates is not None
+        channels = color.shape[2]
+        iterates = [joined(x, channels) for x in [solution.initial, *solution.iterates]]
+        seen.append((color, iterates, float(np.mean(solution.sigma))))
+        return joined(solution.image, channels)
+
+    progress(0, "getting ready")
+    result = images.enlarged(model, picture, scale, software=software)
+    (y, iterates, sigma) = seen[0]
+    progress(0.9, "pictures")
+    residuals = [y - reduced(x, scale) for x in iterates]
+    gain = amplification(residuals[-1])
+
+    def shown(color: np.ndarray) -> bytes:
+        return png(images.rounded(Picture(color, result.alpha, icc=picture.icc)))
+
+    def residual(r: np.ndarray) -> bytes:
+        return png(images.rounded(Picture(centred(r, gain).repeat(scale, 0).repeat(scale, 1))))
+
+    steps = tuple(Step(shown(x), residual(r)) for x, r in zip(iterates, residuals, strict=True))
+    rms = float(np.sqrt(np.mean(np.square(residuals[-1]))))
+    kind = "estimated" if upscaler.noise == "estimate" else "given"
+    noise = "" if sigma is None else f"noise level {sigma:.1f} ({kind}), "
+    (h, w), (height, width) = y.shape[:2], result.color.shape[:2]
+    about = f"{w}×{h} → {width}×{height}. In grey levels: {noise}residual {rms:.2f} (RMS)."
+    return Result(png(result), png(bicubic(picture, scale)), steps, gain, about)
+
+
+def bicubic(picture: Picture, scale: int) -> Picture:
+    """A picture enlarged by MATLAB's bicubic interpolation."""
+
+    def model(color: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
+        h, w = color.shape[:2]
+        return resize(images.to_uint8(color), scale * h, scale * w).astype(np.float32)
+
+    return images.rounded(images.enlarged(model, picture, scale, strip=True))
+
+
+def reduced(x: Float[np.ndarray, "H W c"], scale: int) -> Float[np.ndarray, "h w c"]:
+    """D x, MATLAB's bicubic reduction, whichever physics the weights have: residuals compare."""
+    return np.asarray(Bicubic(scale, reference=False).forward(x[None]))[0]
+
+
+def amplification(residual: Float[np.ndarray, "h w c"]) -> int:
+    """A power of two, 1 to 64, that makes a residual's largest values clearly visible."""
+    largest = float(np.percentile(np.abs(residual), 99.5))
+    fitting = [2**i for i in range(_MOST.bit_length()) if 2**i * largest <= _BRIGHT]
+    return fitting[-1] if fitting else 1
+
+
+def centred(residual: Float[np.ndarray, "h w c"], gain: int) -> Float[np.ndarray, "h w c"]:
+    """128 + gain r: grey where nothing is left."""
+    return np.float32(128) + np.float32(gain) * residual
+
+
+def png(picture: Picture) -> bytes:
+    """The file that `isrrescnet upscale` writes of it."""
+    buffer = io.BytesIO()
+    images.encode_film(images.Film([picture]), "PNG", buffer)
+    return buffer.getvalue()
+
+
+def answer(
+    data: bytes,
+    name: str,
+    wish: Wish,
+    progress: Progress,
+    *,
+    offers: Mapping[str, Offer],
+    prepare: Prepare,
+    limits: Limits,
+) -> Result:
+    """What a visitor gets for a file.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        ValueError: bad input, in one line for the visitor: no paths but the file's name.
+    """
+    check(wish, offers)
+    picture, note = read(data, name, wish, limits)
+    upscaler, software = prepare(wish)
+    result = upscaled(picture, upscaler, software, progress)
+    return dataclasses.replace(result, note=note)
+
+
+def megabytes(size: int) -> str:
+    """A limit in the units that `--max-file` has."""
+    return f"{size / 2**20:.3g} MB"
+
+
+def fitting(offers: Mapping[str, Offer], scale: int) -> Sequence[str]:
+    """The offers for a scale, the one for upscaling first."""
+    return [name for name, offer in offers.items() if offer.scale in (None, scale)]
