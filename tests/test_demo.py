@@ -277,6 +277,7 @@ def test_what_is_old_goes_with_its_folder(tmp_path):
 
 def test_the_page_offers_what_fits_and_no_programs_interface(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     gradio = pytest.importorskip("gradio")
     offers = {"x2": Offer(2, 1), "x4": Offer(4, 1), "x4_k10": Offer(4, 10), "any": Offer(None, 2)}
     blocks = page.page(offers, LIMITS, tmp_path, lambda *_: None)

@@ -96,7 +96,9 @@ def test_options_reach_the_network(small):
     ):
         assert np.abs(other(RGB) - plain).max() > 1e-3
     assert Upscaler(small, scale=3)(RGB).shape == (27, 36, 3)
-    trace = Upscaler(small).trace(RGB)
+    told = []
+    trace = Upscaler(small).trace(RGB, lambda *numbers: told.append(numbers))
+    assert told == [(1, 3), (2, 3), (3, 3)]
     np.testing.assert_allclose(trace.iterates[-1, 0], plain, atol=1e-3)
 
 
