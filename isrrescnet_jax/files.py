@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and the folder for those that can be made again."""
 
 import contextlib
+import errno
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +16,76 @@ def atomic_path(path: str | os.PathLike, replace: bool = True) -> Iterator[Path]
 
     Readers of `path` see the old file or the whole new one, never a part of either. On Linux the
     new one has no name until then (its path, which lacks the suffix, is that of an open file), so
-    that a process that is killed leaves nothing behind.
+    that a process that is killed leaves nothing behind. A link stays, and the file that it leads to
+    is replaced. Into what is no file (a device, a pipe, our own standard output), all is written at
+    the end.
 
     Raises:
         FileExistsError: not `replace`, and `path` is there when the block ends.
+        OSError: it cannot be written, for a reason of the system; names `path`.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _nameless(path, replace) or _named(path, replace) as temporary:
-        yield temporary
+    place = Path(os.path.realpath(path))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        block = _into(place, replace) or _nameless(place, replace) or _named(place, replace)
+        with block as temporary:
+            yield temporary
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+
+
+def check_possible(path: str | os.PathLike) -> None:
+    """Raise OSError, which names `path`, if `atomic_path` could not write there as things are."""
+    place = Path(os.path.realpath(path))
+    try:
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, None)
+        if is_file(place) or not place.exists():
+            folder = next(folder for folder in place.parents if folder.exists())
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        elif not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, None)
+    except OSError as error:
+        assert error.errno is not None
+        raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from None
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether there is a file, which `atomic_path` replaces; else it writes into what is there."""
+    return os.path.isfile(path) and _stream(path) is None
+
+
+def _stream(path: str | os.PathLike) -> int | None:
+    """Our standard output or error, if that is what is there."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(number), os.stat(path)):
+                return number
+    return None
+
+
+def _into(path: Path, replace: bool) -> contextlib.AbstractContextManager[Path] | None:
+    """`atomic_path` where what is there is not to be replaced by a file, else None."""
+    status = os.stat(path) if os.path.lexists(path) else None
+    if status is None or is_file(path):
+        return None
+    if not replace:
+        raise FileExistsError(errno.EEXIST, None)
+
+    @contextlib.contextmanager
+    def block() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"new{path.suffix}"
+            yield temporary
+            number = _stream(path)
+            handle = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+            with open(temporary, "rb") as written, open(handle, "wb") as there:
+                shutil.copyfileobj(written, there)
+
+    return block()
 
 
 def _nameless(path: Path, replace: bool) -> contextlib.AbstractContextManager[Path] | None:
@@ -47,7 +110,11 @@ def _nameless(path: Path, replace: bool) -> contextlib.AbstractContextManager[Pa
                     raise
                 name = path.with_name(f".{_short(path.name)}-{os.getpid()}-{handle}")
                 link(name)
-                os.replace(name, path)
+                try:
+                    os.replace(name, path)
+                except OSError:
+                    os.unlink(name)
+                    raise
         finally:
             os.close(folder)
             os.close(handle)
