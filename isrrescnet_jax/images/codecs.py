@@ -163,7 +163,7 @@ def _decode(data: bytes, index: int, image: ImageFile.ImageFile | None) -> Pictu
     converted = image.mode in ("CMYK", "LAB")
     icc = None if converted else image.info.get("icc_profile") or None
     pixels = read_pixels(image, data)
-    return assembled(pixels, read_metadata(image), icc, _orientation(image))
+    return assembled(pixels, read_metadata(image), icc, orientation_of(image))
 
 
 def assembled(
@@ -183,7 +183,8 @@ def assembled(
     return Picture(color, alpha, bits, icc, metadata)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of a file; 1, which is upright, where it says none that there is."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Damaged metadata is no reason to refuse the picture.

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from .codecs import PILLOWS, TIFF, assembled, decode, load, named, opened
+from .codecs import PILLOWS, TIFF, assembled, decode, load, named, opened, orientation_of
 from .declared import Declared, check_room, declared
 from .encoders import OpenFile, as_image, encode, encode_pages, pixels_of, save, save_options
 from .metadata import read_metadata
@@ -157,7 +157,7 @@ def _read_frames(data: bytes, name: str | os.PathLike, count: int) -> Iterator[P
     with named(name):
         image = Image.open(io.BytesIO(data), formats=PILLOWS)
     with image:
-        size = image.size
+        size, orientation = image.size, orientation_of(image)
         for index in range(count):
             with named(name):
                 image.seek(index)
@@ -171,7 +171,7 @@ def _read_frames(data: bytes, name: str | os.PathLike, count: int) -> Iterator[P
                 pixels = np.asarray(image.convert(mode))
                 pixels = pixels.reshape(image.height, image.width, -1)
                 icc = image.info.get("icc_profile") or None
-                picture = assembled(pixels, read_metadata(image), icc, 1)
+                picture = assembled(pixels, read_metadata(image), icc, orientation)
             yield picture
 
 

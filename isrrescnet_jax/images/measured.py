@@ -53,7 +53,7 @@ def in_grey_levels(values: Shaped[np.ndarray, "*shape"]) -> Float[np.ndarray, "*
 
 
 def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
-    """A page of floating point or 32-bit integers, with values in [0, 255].
+    """A page of floating point or of integers of 16 or 32 bits, with values in [0, 255].
 
     Raises:
         ValueError: another kind of page, or a compression that tifffile needs help with.
@@ -63,9 +63,9 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
         kind = tifffile.PHOTOMETRIC(page.photometric).name
         if page.dtype is None or page.dtype.name not in (
             *("float16", "float32", "float64"),
-            *("int32", "uint32"),
+            *("int32", "uint32", "uint16"),
         ):
-            if page.dtype is None or page.dtype.name in ("bool", "uint8", "uint16"):
+            if page.dtype is None or page.dtype.name in ("bool", "uint8"):
                 raise ValueError("damaged, or of a layout that is not supported: save it as PNG")
             raise ValueError(f"pixels of type {page.dtype} are not supported: save 8 or 16 bits")
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or page.imagedepth > 1:
@@ -85,7 +85,11 @@ def read_tiff_page(data: bytes, index: int) -> Float[np.ndarray, "h w c"]:
     if separate:
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    values = in_grey_levels(pixels[..., : colors + opacity])
+    pixels = pixels[..., : colors + opacity]
+    if pixels.dtype == np.uint16:  # of which white is known
+        values = np.divide(pixels, 257, dtype=np.float32)
+    else:
+        values = in_grey_levels(pixels)
     if premultiplied:
         alpha = np.maximum(values[..., colors:], 1e-6)
         values[..., :colors] = np.clip(values[..., :colors] * (255 / alpha), 0, 255)

@@ -23,6 +23,11 @@ _OF_THE_FILE = (
     | {_BASE.XResolution, _BASE.YResolution, _BASE.ResolutionUnit, _BASE.ImageResources}
     | {700, 33723, 34675}  # XMP, IPTC, ICC
 )
+# What programs write as a TIFF file's description of how its pixels lie.
+_OF_PROGRAMS = re.compile(
+    rb"\s*(\{\s*\"shape\"\s*:|shape\s*=|ImageJ=|SCIFIO=|(<\?xml\b.*?>\s*)?(<!--.*?-->\s*)?<OME\b)",
+    re.DOTALL,
+)
 _SIZES = {_BASE.ExifImageWidth, _BASE.ExifImageHeight}
 _PER_INCH = {2: 1.0, 3: 2.54}  # EXIF's units of resolution
 _XMP_TEXT = "XML:com.adobe.xmp"
@@ -91,6 +96,9 @@ def _dpi(image: Image.Image, exif: Any) -> tuple[float, float] | None:
     found: Any = image.info.get("dpi")
     if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
         found = None  # Pillow's guess
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and not {_BASE.XResolution, _BASE.YResolution} <= set(tags):
+        return None  # where Pillow says 1
     if found is None and exif:
         unit = _PER_INCH.get(exif.get(_BASE.ResolutionUnit, 2))
         sides = exif.get(_BASE.XResolution), exif.get(_BASE.YResolution)
@@ -114,6 +122,8 @@ def _cleaned(exif: Image.Exif) -> bytes | None:
                 kept[tag] = ifd
         elif tag == _BASE.Orientation:
             kept[tag] = 1  # the picture is turned as it is read
+        elif tag == _BASE.ImageDescription and _OF_PROGRAMS.match(_as_bytes(value)):
+            continue
         elif tag not in _OF_THE_FILE:
             kept[tag] = _as_it_was(value)
     if not len(kept):
@@ -122,6 +132,10 @@ def _cleaned(exif: Image.Exif) -> bytes | None:
     for tags in sub_directories(data)[1].values():
         directory_bytes(tags, 0)  # Damage shows now, and not when the result is written.
     return data
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")
 
 
 def _as_it_was(value: Any) -> Any:

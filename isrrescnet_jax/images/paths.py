@@ -222,5 +222,7 @@ def checked_plan(
 def _name(source: Path, suffix: str) -> str:
     stem = "stdin" if source == STANDARD else source.stem
     while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+        if len(stem) < 2:
+            raise ValueError(f"{suffix[:20]}...: too long for a name, which ends at 255 bytes")
         stem = stem[:-1]
     return stem + suffix

@@ -233,3 +233,19 @@ def test_pages_have_nothing_of_those_before(tmp_path):
     assert a.icc and b"Artist" in a.metadata.exif and a.metadata.dpi == (300, 300)
     assert not b.icc and b"Artist" not in b.metadata.exif and not b.metadata.dpi
     assert a.color[0, 0, 0] == 9 and b.color[0, 0, 0] == 200
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize(("orientation", "rot90"), [(6, -1), (3, 2)])
+def test_frames_are_turned_as_exif_says(tmp_path, suffix, orientation, rot90):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    frames = scenes()
+    path = animation(tmp_path, suffix, frames, exif=exif.tobytes())
+    pictures = list(open_film(path).pictures)
+    assert len(pictures) == len(frames)
+    for frame, picture in zip(frames, pictures, strict=True):
+        np.testing.assert_array_equal(picture.color, np.rot90(frame, rot90))
+        kept = Image.Exif()
+        kept.load(picture.metadata.exif)
+        assert kept[0x0112] == 1

@@ -180,3 +180,34 @@ def test_a_profile_of_grey_is_for_grey_alone(tmp_path, suffix, kept):
     write(picture, path)  # WebP stores it as RGB
     with Image.open(path) as image:
         assert (image.info.get("icc_profile") == profile) is kept
+
+
+@pytest.mark.parametrize("tags", [{}, {"resolution": (300, 150), "resolutionunit": "inch"}])
+def test_a_tiff_file_without_a_print_size_has_none(tmp_path, tags):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, **tags)
+    if not tags:  # tifffile writes 1 without a unit
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            for code in (282, 283, 296):
+                tag = file.pages[0].aspage().tags[code]
+                file.filehandle.seek(tag.offset)
+                file.filehandle.write((code + 65000 - 282).to_bytes(2, "little"))
+    assert read(path).metadata.dpi == ((300, 150) if tags else None)
+
+
+@pytest.mark.parametrize(
+    ("description", "kept"),
+    [
+        ('{"shape": [8, 12, 3]}', False),
+        ("ImageJ=1.53\nimages=2\n", False),
+        ('<?xml version="1.0"?><!-- made --><OME xmlns="x"></OME>', False),
+        ("The harbour at night", True),
+        ('{"shape of things": "to come"}', True),
+    ],
+)
+def test_descriptions_by_programs_are_left_out(tmp_path, description, kept):
+    path, copy = tmp_path / "a.tif", tmp_path / "b.tif"
+    tifffile.imwrite(path, PIXELS, description=description, metadata=None)
+    write(read(path), copy)
+    with tifffile.TiffFile(copy) as file:
+        assert file.pages[0].description == (description if kept else "")

@@ -106,6 +106,14 @@ def test_plan_shortens_a_long_list(folder):
         plan_outputs([f"{i}.jpg" for i in range(5)], "out")
 
 
+@pytest.mark.parametrize("length", [255, 300])
+def test_plan_refuses_endings_that_leave_no_room_for_a_name(folder, length):
+    with pytest.raises(ValueError, match="too long") as error:
+        plan_outputs(["a.jpg"], "out", "x" * length)
+    assert len(one_line(error)) < 100
+    assert len(plan_outputs(["a.jpg"], "out", "x" * 254)[0][1].name) == 255
+
+
 def test_plan_refuses_what_is_in_the_way(folder):
     Path("out/a.png").mkdir(parents=True)
     with pytest.raises(ValueError, match="a folder is in the way"):

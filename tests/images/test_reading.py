@@ -266,3 +266,16 @@ def test_first_picture_of_several(tmp_path):
         path = tmp_path / f"x{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:], **options)
         assert_same(read(path), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_grey_with_alpha_of_16_bits(tmp_path, planar):
+    stored, path = noise16(9, 14, 2), tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        stored if planar == "contig" else np.moveaxis(stored, -1, 0),
+        photometric="minisblack",
+        planarconfig=planar,
+        extrasamples=["unassalpha"],
+    )
+    assert_same(read(path), stored[..., :1], stored[..., 1], 16, 257)
