@@ -3,9 +3,11 @@
 import contextlib
 import importlib
 import io
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from typing import TextIO
 
 # Which extra of the package brings a module; all others belong to "train".
 EXTRAS = {
@@ -16,12 +18,31 @@ EXTRAS = {
 }
 
 
+# What a terminal obeys, or shows in another order: control characters and those of direction.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """With escapes for what would change more of a terminal than its own place, as in names.
+
+    >>> printable("two\\nlines, \\x1b[31mred")
+    'two\\\\nlines, \\\\x1b[31mred'
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def say(line: str, file: TextIO) -> None:
+    """Print one line, with escapes (see `printable`), at once."""
+    print(printable(line), file=file, flush=True)
+
+
 def one_line(error: BaseException, about: object = None) -> str:
     """The message of an error on one line, which names what it is about."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return text if about is None or str(about) in text else f"{about}: {text}"
+    named = about is None or " ".join(str(about).split()) in text
+    return printable(text if named else f"{about}: {text}")
 
 
 def needed(module: str) -> ModuleType:
@@ -53,7 +74,8 @@ def unboxed() -> Iterator[None]:
         if not stop.code:
             raise
         raise ValueError(_content(said.getvalue())) from None
-    sys.stderr.write(said.getvalue())
+    if sys.stderr is not None:
+        sys.stderr.write(said.getvalue())
 
 
 def _content(box: str) -> str:
@@ -77,4 +99,16 @@ def _content(box: str) -> str:
             said.append(" ".join(part[:2]))
         elif part and not part[0].startswith("For full help"):
             said.append(" ".join(part))
-    return f"{'; '.join(said)} (see --help)"
+    return f"{_CHOICES.sub(_in_order, '; '.join(said))} (see --help)"
+
+
+_CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
+
+
+def _in_order(choices: re.Match) -> str:
+    """Tyro's list, which has another order each time, and a None that nobody can give.
+
+    >>> _CHOICES.sub(_in_order, "Expected one of ('4', 'None', '2').")
+    "Expected one of ('2', '4')."
+    """
+    return ", ".join(sorted(set(choices[0].split(", ")) - {"'None'"}))

@@ -17,15 +17,20 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..messages import not_installed, one_line, unboxed
-from .startup import uncollected
+from ..messages import not_installed, one_line, say, unboxed
+from .startup import open_streams, uncollected
 
 __all__ = ["main"]
+
+# How a command that was interrupted goes on.
+_GOES_ON = dict.fromkeys(("upscale", "degrade"), "; --skip-existing continues")
+_GOES_ON["train"] = "; the same command continues"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point of `isrrescnet`; without arguments it shows its help."""
     atexit.register(gc.freeze)
+    open_streams()
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     for stream in (sys.stdout, sys.stderr):  # names that their encoding does not know
         if isinstance(stream, io.TextIOWrapper):
@@ -38,21 +43,31 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             if argv == ["--version"]:
                 print(__version__)
                 sys.exit(0)
+            _check_empty(argv)
             sys.exit(_command(argv).run())
     except (ValueError, OSError) as error:
-        print(f"isrrescnet: {one_line(error)}", file=sys.stderr)
+        say(f"isrrescnet: {one_line(error)}", sys.stderr)
         sys.exit(2)
     except MemoryError:
-        print("isrrescnet: memory ran out: cut pictures into parts, or give more", file=sys.stderr)
+        say("isrrescnet: memory ran out: cut pictures into parts, or give more", sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        print(f"isrrescnet: {not_installed(error.name)}", file=sys.stderr)
+        say(f"isrrescnet: {not_installed(error.name)}", sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still is written
-        print("\nisrrescnet: interrupted; --skip-existing continues", file=sys.stderr)
+        print(file=sys.stderr)
+        say(f"isrrescnet: interrupted{_GOES_ON.get(argv[0], '')}", sys.stderr)
         sys.exit(130)
+
+
+def _check_empty(argv: list[str]) -> None:
+    """Raise ValueError for an empty word, which would be the name of the current folder."""
+    for i, word in enumerate(argv):
+        option = argv[max(0, i - 1)] if word == "" else word[:-1]
+        if (word == "" or (word.startswith("--") and word.endswith("="))) and option != "--suffix":
+            raise ValueError(f"nothing is given after {option}: is a variable not set?")
 
 
 def _command(argv: list[str]) -> Any:
@@ -94,4 +109,4 @@ def _show(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
 ) -> None:
     """A warning, in one line and without the line of code."""
-    print(f"isrrescnet: {' '.join(str(message).split())}", file=sys.stderr)
+    say(f"isrrescnet: {' '.join(str(message).split())}", sys.stderr)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .. import __version__, images
-from ..files import atomic_path
-from ..messages import one_line
+from ..files import check_possible
+from ..messages import one_line, printable, say
+from .reports import check_reports, write_report
 from .streams import STANDARD
 
 Job = tuple[Path, Path]  # input and output
@@ -33,6 +34,7 @@ class Batch:
         messages: the stream on which it says how far it is.
         json: file for what was done to each.
         records: what it will say of those that are not to be done.
+        figures: input -> figure that is to be drawn of it.
     """
 
     jobs: list[Job]
@@ -41,6 +43,7 @@ class Batch:
     messages: Any
     json: Path | None = None
     records: tuple[dict[str, Any], ...] = ()
+    figures: Mapping[Path, Path] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +84,18 @@ class Files:
     dry_run: bool = False
     """Say what would be done, and do nothing."""
     json: Path | None = None
-    """Write what was done to each picture to this file."""
+    """Write what was done to each picture to this file; - is standard output. One that is there is
+    replaced if it is such a report, or with --overwrite."""
 
-    def plan(self, out: Path | None, default: Path | None = None) -> Batch:
-        """Inputs and outputs; says how many. Without pictures to do there are no jobs."""
+    def plan(
+        self, out: Path | None, default: Path | None = None, figures: Path | None = None
+    ) -> Batch:
+        """Inputs and outputs; says how many. Without pictures to do there are no jobs.
+
+        Args:
+            out, default: folder or file of the results.
+            figures: folder for a figure of each picture.
+        """
         names = self.inputs + self.input
         if not names:
             raise ValueError("name at least one picture, folder or pattern (see --help)")
@@ -102,23 +113,34 @@ class Files:
         found = images.search(names, self.recursive, without=out)
         mine = slice(int(part[1]) - 1, None, int(part[2]))
         sources = found.files[mine]
-        jobs = self._jobs(sources, found.below[mine], out)
-        messages = sys.stderr if STANDARD in (out, *sources) else sys.stdout
+        below = found.below[mine]
+        jobs = self._jobs(sources, below, out, found.files)
+        drawn: list[Job] = []
+        if figures is not None:
+            of = dict(zip(sources, below, strict=True))
+            todo = [source for source, _ in jobs]
+            ways = (self._existing, [of[source] for source in todo], found.files)
+            drawn = images.plan_outputs(todo, figures, "_iterates.png", *ways)
+        results = _targets(jobs)
+        if both := {*results} & {*_targets(drawn)}:
+            raise ValueError(f"{min(both)}: both a result and a figure; choose another --trace")
+        check_reports({"--json": self.json}, self.overwrite, found.files, results + _targets(drawn))
+        for path in results[:1] + _targets(drawn)[:1]:
+            if path != STANDARD:
+                check_possible(path)
+        messages = sys.stderr if STANDARD in (out, *sources, self.json) else sys.stdout
         left = set(sources) - {source for source, _ in jobs}
         done = tuple(_record(source, None, "already there") for source in sources if source in left)
-        batch = Batch(jobs, out, found.overlooked, messages, self.json, done)
-        if self.json is not None:
-            _check_free(self.json, jobs, sources)
+        batch = Batch(jobs, out, found.overlooked, messages, self.json, done, dict(drawn))
         skipped = len(left)
-        print(
+        say(
             f"{len(jobs)} picture{'s' * (len(jobs) != 1)} to do"
             + (f", {skipped} already there" if skipped else ""),
-            file=messages,
-            flush=True,
+            messages,
         )
         if self.dry_run:
             for source, target in jobs:
-                print(f"{source} -> {target}", file=messages)
+                say(f"{source} -> {target}", messages)
         if self.dry_run or not jobs:
             name_overlooked(batch.overlooked)
             if self.json and not self.dry_run:
@@ -136,22 +158,28 @@ class Files:
             raise ValueError(f"{target}: appeared since; use --overwrite or --skip-existing")
         return Done(f"{source}: {target} is already there", {"status": "already there"})
 
-    def _jobs(self, sources: tuple[Path, ...], below: tuple[Path, ...], out: Path) -> list[Job]:
-        existing = "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
+    @property
+    def _existing(self) -> Literal["overwrite", "skip", "refuse"]:
+        return "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
+
+    def _jobs(
+        self, sources: Sequence[Path], below: Sequence[Path], out: Path, others: Sequence[Path]
+    ) -> list[Job]:
+        existing = self._existing
         one = out == STANDARD or (not out.is_dir() and out.suffix.lower() in images.READABLE)
         if not one:
             ending = f"{self.suffix}.{self.format or 'png'}"
-            return images.plan_outputs(sources, out, ending, existing, below)
+            return images.plan_outputs(sources, out, ending, existing, below, others)
         if len(sources) != 1:
             raise ValueError(f"--out {out} is for one picture, not {len(sources)}: name a folder")
         if self.suffix:
             raise ValueError(f"--suffix is for results in a folder, not for --out {out}")
         if out == STANDARD:
             return [(sources[0], out)]
-        format = images.format_of(out)
-        if self.format and images.format_of(f"x.{self.format}") != format:
+        format = images.format_targets(out)
+        if self.format and images.format_targets(f"x.{self.format}") != format:
             raise ValueError(f"--out {out} and --format {self.format} contradict each other")
-        return images.checked_plan([(sources[0], out)], existing)
+        return images.checked_plan([(sources[0], out)], existing, others)
 
 
 def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
@@ -182,18 +210,18 @@ def report(batch: Batch, finished: Iterable[tuple[Job, Future, float]]) -> int:
                 if done.note:
                     notes.append(f"{source}: {done.note}")
                     record["note"] = done.note
-                tqdm.write(f"{done.line}  {seconds:.2f} s", file=batch.messages)
+                tqdm.write(printable(f"{done.line}  {seconds:.2f} s"), file=batch.messages)
                 batch.messages.flush()
             records.append(record)
     took = time.perf_counter() - start
     where = "standard output" if batch.out == STANDARD else batch.out
     folder = os.sep if where == batch.out and batch.out.is_dir() else ""
     done = total - len(failures)
-    print(f"{done} of {total} written to {where}{folder} in {took:.1f} s", file=batch.messages)
+    say(f"{done} of {total} written to {where}{folder} in {took:.1f} s", batch.messages)
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", sys.stderr)
     for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        say(f"failed: {failure}", sys.stderr)
     name_overlooked(batch.overlooked)
     if batch.json:
         _write_json(batch, records)
@@ -205,23 +233,19 @@ def _record(source: Path, target: Path | None, status: str) -> dict[str, Any]:
     return {"input": str(source), **there, "status": status}
 
 
-def _check_free(path: Path, jobs: Sequence[Job], sources: Sequence[Path]) -> None:
-    """Raise ValueError if a file for what was done is a picture of the batch."""
-    if path in {target for _, target in jobs}:
-        raise ValueError(f"--json {path} is that of a result: name another file")
-    if path.exists() and any(s != STANDARD and path.samefile(s) for s in sources):
-        raise ValueError(f"--json {path} is one of the pictures: name another file")
+def _targets(jobs: Sequence[Job]) -> list[Path]:
+    return [target for _, target in jobs]
 
 
 def name_overlooked(paths: Sequence[Path]) -> None:
     """Say which files in folders look like pictures, and were not read."""
     names = [str(path) for path in paths]
     if names:
-        print(
+        say(
             f"{len(names)} not read, though {'it looks' if len(names) == 1 else 'they look'} like "
             "images (save as PNG, give one without suffix or behind a link by its name): "
             + ", ".join(names),
-            file=sys.stderr,
+            sys.stderr,
         )
 
 
@@ -232,7 +256,4 @@ def _write_json(batch: Batch, records: list[dict[str, Any]]) -> None:
         "not_read": [str(path) for path in batch.overlooked],
     }
     assert batch.json is not None
-    with atomic_path(batch.json) as temporary:
-        # Names that are no text become escapes, which JSON has as well.
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, "utf-8", "backslashreplace")
+    write_report(batch.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,11 +1,14 @@
 """`isrrescnet compare`."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from .. import images
+from ..messages import say
+from .reports import check_absent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +32,13 @@ class Compare:
         """Draw it."""
         from ..evaluation.figures import compare
 
-        if self.out.exists() and not self.overwrite:
-            raise ValueError(f"{self.out}: already there; use --overwrite")
+        if not self.overwrite:
+            check_absent(self.out)
         if self.out.resolve() in {p.resolve() for p in (self.a, self.b, self.truth) if p}:
             raise ValueError(f"{self.out}: would overwrite an input")
         a, b = images.read_rgb(self.a), images.read_rgb(self.b)
         truth = None if self.truth is None else images.read_rgb(self.truth)
         titles = (self.a.stem, self.b.stem)
         compare(a, b, self.out, truth=truth, titles=titles, crop=self.crop)
-        print(self.out)
+        say(str(self.out), sys.stdout)
         return 0

@@ -34,14 +34,13 @@ class Degrade(Files):
 
     def run(self) -> int:
         """Reduce every picture; 0, or 2 if one failed."""
+        kernel = None if self.kernel is None else read_kernel(self.kernel)
         batch = self.plan(self.out)
         if not batch.jobs:
             return 0
         with uncollected():
             from ..evaluation.degrade import degrade
             from .overlap import overlapped
-
-        kernel = None if self.kernel is None else read_kernel(self.kernel)
 
         notes: dict[Job, str] = {}
 

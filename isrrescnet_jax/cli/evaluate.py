@@ -2,15 +2,23 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from tyro.conf import arg
 
+from .. import images
+from ..messages import say
 from .batch import name_overlooked
 from .model import Model
+from .reports import check_absent, check_reports, write_report
 from .startup import uncollected
+from .streams import STANDARD
+
+if TYPE_CHECKING:
+    import isrrescnet_jax.evaluation.evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +38,14 @@ class Evaluate(Model):
     warm_up: bool = False
     """Run every picture twice, so that the times leave out compilation."""
     json: Path | None = None
-    """Write every number to this file."""
+    """Write every number to this file; - is standard output. What is there is replaced if it is
+    such a report, or with --overwrite."""
     csv: Path | None = None
-    """Write a table with a line for each picture."""
+    """Write a table with a line for each picture, in the same way."""
     markdown: Path | None = None
-    """Write a summary with the paper's numbers, and a table for each data set."""
+    """Write a summary with the paper's numbers, and a table for each data set, in the same way."""
+    overwrite: bool = False
+    """Replace figures and other texts that exist."""
 
     def run(self) -> int:
         """Measure and print; 0, or 2 if a picture could not be measured."""
@@ -44,11 +55,16 @@ class Evaluate(Model):
             from ..evaluation import evaluate, tables
             from ..upscaler import Upscaler
 
+        benchmarks = evaluate.benchmarks(self.hr, self.lr, self.scale, self.border)
+        wanted = {"--json": self.json, "--csv": self.csv, "--markdown": self.markdown}
+        check_reports(wanted, self.overwrite)
+        self._check_figures(benchmarks)
         label = self.weights or "shipped"
         label = Path(label).stem + ("+" if self.ensemble else "")
         reports = []
-        for benchmark in evaluate.benchmarks(self.hr, self.lr, self.scale, self.border):
-            print(f"{benchmark.name} x{benchmark.scale}: {benchmark.hr}", flush=True)
+        messages = sys.stderr if STANDARD in wanted.values() else sys.stdout
+        for benchmark in benchmarks:
+            say(f"{benchmark.name} x{benchmark.scale}: {benchmark.hr}", messages)
             upscaler = self.upscaler(benchmark.scale)
 
             def each(
@@ -59,24 +75,45 @@ class Evaluate(Model):
             ) -> None:
                 score = row.model["paper"]
                 seconds = f"  {row.seconds:.2f} s" if self.times else ""
-                print(f"  {row.image}  {score.psnr:.2f} dB{seconds}", flush=True)
+                say(f"  {row.image}  {score.psnr:.2f} dB{seconds}", messages)
                 if self.trace:
                     from ..evaluation.figures import trace_figure
 
-                    name = f"{benchmark.name}_x{benchmark.scale}_{row.image}_iterates.png"
                     solution = upscaler.trace(pictures["lr"])
-                    trace_figure(solution, self.trace / name, hr=pictures["hr"])
+                    figure = self.trace / _figure(benchmark, row.image)
+                    trace_figure(solution, figure, hr=pictures["hr"])
 
             reports.append(evaluate.evaluate(benchmark, upscaler, warm_up=self.warm_up, each=each))
             if reports[-1].remark:
-                print(f"isrrescnet: {reports[-1].remark}", file=sys.stderr)
+                say(f"isrrescnet: {reports[-1].remark}", sys.stderr)
             name_overlooked(reports[-1].overlooked)
         for report in reports:
-            print("\n" + tables.text(report, label, self.times))
+            print("\n" + tables.text(report, label, self.times), file=messages)
         if self.json:
-            tables.save(tables.as_json(reports, label, self.times), self.json)
+            write_report(self.json, tables.as_json(reports, label, self.times))
         if self.csv:
-            tables.save(tables.as_csv(reports, self.times), self.csv)
+            write_report(self.csv, tables.as_csv(reports, self.times))
         if self.markdown:
-            tables.save(tables.markdown(reports, label, self.times), self.markdown)
+            write_report(self.markdown, tables.markdown(reports, label, self.times))
         return 2 if any(report.problems for report in reports) else 0
+
+    def _check_figures(
+        self, benchmarks: "Sequence[isrrescnet_jax.evaluation.evaluate.Benchmark]"
+    ) -> None:
+        """Raise ValueError if --trace would write over a file, or twice over one."""
+        if self.trace is None:
+            return
+        plan = [
+            (path, self.trace / _figure(benchmark, path.stem))
+            for benchmark in benchmarks
+            for path in images.find([benchmark.hr])
+        ]
+        inputs = images.find([b.lr for b in benchmarks if b.lr])
+        images.checked_plan(plan, "overwrite", inputs)
+        if not self.overwrite:
+            for _, figure in plan:
+                check_absent(figure)
+
+
+def _figure(benchmark: "isrrescnet_jax.evaluation.evaluate.Benchmark", image: str) -> str:
+    return f"{benchmark.name}_x{benchmark.scale}_{image}_iterates.png"

@@ -8,6 +8,7 @@ from tyro.conf import arg
 
 from ..files import atomic_path
 from .model import identity
+from .reports import check_absent
 from .startup import uncollected
 
 
@@ -37,8 +38,8 @@ class Export:
 
     def run(self) -> int:
         """Write it."""
-        if self.out.exists() and not self.overwrite:
-            raise ValueError(f"{self.out}: already there; use --overwrite")
+        if not self.overwrite:
+            check_absent(self.out)
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f"--iterations must be at least 1, not {self.iterations}")
         if self.noise != "estimate" and not 0 <= self.noise < float("inf"):

@@ -1,11 +1,34 @@
-"""What makes the command quick: imports without the garbage collector, programs kept on disk."""
+"""What comes first: standard streams, quick imports, programs kept on disk."""
 
 import contextlib
 import gc
+import io
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..cache import cache_limit, limit_cache
+
+
+class Nowhere(io.TextIOBase):
+    """In place of a stream that is closed; what is said there is not heard."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def open_streams() -> None:
+    """Have all three standard streams, as far as possible, though our caller has closed some.
+
+    Else the first files that are opened get their numbers, and what libraries say ends up in them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout, sys.stderr = sys.stdout or Nowhere(), sys.stderr or Nowhere()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import images
 from ..images import STANDARD
+from .startup import Nowhere
 
 __all__ = ["STANDARD", "open_film", "save"]
 
@@ -14,7 +15,7 @@ def open_film(source: Path) -> images.Film:
     """All pictures of a file, or of standard input where the name is "-"."""
     if source != STANDARD:
         return images.open_film(source)
-    data = sys.stdin.buffer.read()
+    data = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not data:
         raise ValueError(f"{source}: nothing comes from standard input")
     return images.film_of(data, source)
@@ -33,6 +34,8 @@ def save(film: images.Film, target: Path, format: str, replace: bool = True) -> 
         except FileExistsError:
             return False
         return True
+    if isinstance(sys.stdout, Nowhere):
+        raise ValueError("standard output is closed")
     buffer = io.BytesIO()
     images.encode_film(film, format, buffer)
     sys.stdout.buffer.write(buffer.getvalue())

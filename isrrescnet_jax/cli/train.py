@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import sys
 
 from tyro.conf import Positional
 
@@ -54,8 +53,4 @@ def _train(arguments: list[str]) -> int:
     with uncollected():
         from ..train import run_recipe
 
-    try:
-        return run_recipe(arguments)
-    except KeyboardInterrupt:
-        print("isrrescnet: interrupted; the same command continues", file=sys.stderr, flush=True)
-        return 130
+    return run_recipe(arguments)

@@ -49,7 +49,9 @@ class Upscale(Model, Files):
 
     def run(self) -> int:
         """Upscale every picture; 0, or 2 if one failed."""
-        batch = self.plan(self.out, Path("sr_results"))
+        if self.dry_run:
+            self.upscaler(self.scale)  # whether weights and options fit
+        batch = self.plan(self.out, Path("sr_results"), self.trace)
         if not batch.jobs:
             return 0
         with uncollected():
@@ -100,10 +102,10 @@ class Upscale(Model, Files):
             format = images.format_of(self._named(target))
             if not save(task.film, target, format, self.overwrite):
                 return self.appeared(job)
-            if self.trace:
+            if source in batch.figures:
                 from ..evaluation.figures import trace_figure
 
-                trace_figure(solution, self.trace / f"{source.stem}_iterates.png")
+                trace_figure(solution, batch.figures[source])
             height, width = next(iter(task.film.pictures)).color.shape[:2]
             frames = f", {task.film.contents}" * (task.film.kind != "still")
             line = f"{source} {width // scale}x{height // scale} -> {target}{frames}"

@@ -5,12 +5,11 @@ import dataclasses
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from ..config import SCALES
-from ..files import atomic_path
+from ..messages import printable
 from .evaluate import PROTOCOLS, Report, Row, Score
 
 # PSNR/SSIM on Y as Umer et al. (2020) report them, under the protocol `paper`.
@@ -34,7 +33,7 @@ def _pair(score: Score) -> str:
 
 
 def _cells(row: Row, times: bool) -> list[str]:
-    cells = [row.image]
+    cells = [printable(row.image)]
     for protocol in PROTOCOLS:
         model = row.model[protocol]
         cells += [_pair(row.bicubic[protocol]), _pair(model), f"{model.psnr_rgb:.2f}"]
@@ -62,7 +61,7 @@ def text(report: Report, label: str = "model", times: bool = True) -> str:
     """
     benchmark = report.benchmark
     source = f"LR from {benchmark.lr}" if benchmark.lr else f"LR made, {benchmark.border} border"
-    lines = [f"{benchmark.name} x{benchmark.scale} ({source})"]
+    lines = [printable(f"{benchmark.name} x{benchmark.scale} ({source})")]
     if report.rows:
         head = ["PSNR/SSIM on Y", *["bicubic", label, "RGB"] * 2, *["seconds"] * times]
         table = [head, *(_cells(row, times) for row in _rows(report))]
@@ -194,9 +193,3 @@ def as_csv(reports: Sequence[Report], times: bool = True) -> str:
                     seconds = row.seconds if method == "model" else ""
                     writer.writerow(cells + [seconds] * times)
     return file.getvalue()
-
-
-def save(content: str, path: str | os.PathLike) -> None:
-    """Write a table to a file that is complete or not there; folders are made."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")

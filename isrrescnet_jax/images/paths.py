@@ -163,6 +163,7 @@ def plan_outputs(
     suffix: str = ".png",
     existing: Existing = "refuse",
     below: Sequence[Path] | None = None,
+    others: Iterable[Path] = (),
 ) -> list[tuple[Path, Path]]:
     """Pairs of input file and output file, `out_dir / below / (stem of the input + suffix)`.
 
@@ -173,6 +174,7 @@ def plan_outputs(
         out_dir: need not exist yet.
         existing: whether an output file that exists is an error, replaced, or left out of the plan.
         below: for each input a folder in `out_dir`, as `search` gives them.
+        others: more files that count as inputs where these are not to be overwritten.
 
     Raises:
         ValueError: two inputs have the same output (also if only upper and lower case differ, which
@@ -189,15 +191,16 @@ def plan_outputs(
             for source, folder in zip(inputs, folders, strict=True)
         ],
         existing,
+        others,
     )
 
 
 def checked_plan(
-    plan: list[tuple[Path, Path]], existing: Existing = "refuse"
+    plan: list[tuple[Path, Path]], existing: Existing = "refuse", others: Iterable[Path] = ()
 ) -> list[tuple[Path, Path]]:
     """Pairs of input and output, less those that are left out; raises as `plan_outputs`."""
     # The system's identity of a file sees through links and through case.
-    inputs = [source for source, _ in plan if source != STANDARD]
+    inputs = [path for path in (*(source for source, _ in plan), *others) if path != STANDARD]
     identities = {(status.st_dev, status.st_ino) for status in map(os.stat, inputs)}
     owner: dict[str, Path] = {}
     for source, target in plan:

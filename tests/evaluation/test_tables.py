@@ -87,11 +87,3 @@ def test_published_numbers_are_complete():
     for row in tables.PUBLISHED.values():
         assert len(row) == 12
     assert tables.PUBLISHED["ISRResCNet"]["urban100", 4] == "25.56/.7682"
-
-
-def test_save_makes_folders_and_replaces(tmp_path):
-    path = tmp_path / "tables/a.csv"
-    for content in ("old", "new ×4"):
-        tables.save(content, path)
-        assert path.read_text(encoding="utf-8") == content
-    assert list(path.parent.iterdir()) == [path]
