@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TextIO
+from typing import Any
 
 # Which extra of the package brings a module; all others belong to "train".
 EXTRAS = {
@@ -31,8 +31,8 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def say(line: str, file: TextIO) -> None:
-    """Print one line, with escapes (see `printable`), at once."""
+def say(line: str, file: Any) -> None:
+    """Print one line to a text stream, with escapes (see `printable`), at once."""
     print(printable(line), file=file, flush=True)
 
 
@@ -106,9 +106,10 @@ _CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
 
 
 def _in_order(choices: re.Match) -> str:
-    """Tyro's list, which has another order each time, and a None that nobody can give.
+    """Tyro's list, which with a None, that nobody can give, has another order each time.
 
     >>> _CHOICES.sub(_in_order, "Expected one of ('4', 'None', '2').")
     "Expected one of ('2', '4')."
     """
-    return ", ".join(sorted(set(choices[0].split(", ")) - {"'None'"}))
+    names = choices[0].split(", ")
+    return ", ".join(sorted({*names} - {"'None'"}) if "'None'" in names else names)

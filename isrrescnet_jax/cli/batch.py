@@ -176,8 +176,8 @@ class Files:
             raise ValueError(f"--suffix is for results in a folder, not for --out {out}")
         if out == STANDARD:
             return [(sources[0], out)]
-        format = images.format_targets(out)
-        if self.format and images.format_targets(f"x.{self.format}") != format:
+        format = images.format_of(out)
+        if self.format and images.format_of(f"x.{self.format}") != format:
             raise ValueError(f"--out {out} and --format {self.format} contradict each other")
         return images.checked_plan([(sources[0], out)], existing, others)
 

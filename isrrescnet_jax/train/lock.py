@@ -4,6 +4,7 @@
 
 It is made by an operation that fails where it exists already, which local and network file systems
 have, and Cloud Storage too. What cannot do so is read again a moment later: the last writer wins.
+Over a lock whose process is gone writes who has made a file named after it, in the same way.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ def held(workdir: epath.Path, process: int = 0, take_over: bool = False) -> Iter
         OSError: the folder cannot be written to.
     """
     path = place(workdir, process)
+    new = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     mine = _myself()
     sure = _create(path, json.dumps(mine))
@@ -47,10 +49,7 @@ def held(workdir: epath.Path, process: int = 0, take_over: bool = False) -> Iter
         if there is not None and _same(there, mine):
             yield there["token"]
             return
-        refusal = None if there is None else _refusal(workdir, there, take_over)
-        if refusal:
-            raise ValueError(refusal)
-        path.write_text(json.dumps(mine))
+        sure = _succeed(workdir, path, there, mine, take_over)
     if sure is not True:  # another one may have done the same
         time.sleep(SETTLED)
         there = read(path) or mine
@@ -60,8 +59,10 @@ def held(workdir: epath.Path, process: int = 0, take_over: bool = False) -> Iter
         yield mine["token"]
     finally:
         with contextlib.suppress(OSError):
-            if (read(path) or {}).get("token") == mine["token"]:
+            if _token(read(path)) == mine["token"]:
                 path.unlink()
+            if new and "://" not in os.fspath(workdir):
+                os.rmdir(workdir)  # if nothing has come into it
 
 
 def place(workdir: epath.Path, process: int) -> epath.Path:
@@ -79,8 +80,48 @@ def read(path: epath.Path) -> dict[str, Any] | None:
         except ValueError:  # just being written
             time.sleep(SETTLED)
             continue
-        return found if isinstance(found, dict) and {"host", "pid", "token"} <= set(found) else None
+        kinds = {"host": str, "pid": int, "token": str}
+        ours = isinstance(found, dict) and all(type(found.get(k)) is t for k, t in kinds.items())
+        return found if ours and 0 < found["pid"] < 2**31 else None
     return None
+
+
+def _token(there: dict[str, Any] | None) -> str | None:
+    return None if there is None else there["token"]
+
+
+def _succeed(
+    workdir: epath.Path,
+    path: epath.Path,
+    there: dict[str, Any] | None,
+    mine: dict[str, Any],
+    take_over: bool,
+) -> bool | None:
+    """Write our lock over one that is there; as `_create`, whether it is surely ours.
+
+    Raises:
+        ValueError: it is not ours to take, or another process takes it.
+    """
+    refusal = None if there is None else _refusal(workdir, there, take_over)
+    if refusal:
+        raise ValueError(refusal)
+    claim = path.with_name(f"{path.stem}-after-{_token(there)}.json")
+    sure = _create(claim, json.dumps(mine))
+    if sure is False:  # and its process may be gone as well
+        try:
+            sure = _succeed(workdir, claim, read(claim), mine, False)
+        except ValueError as error:
+            raise ValueError(f"{error} (see {claim.name})") from None
+    try:
+        now = read(path)
+        if _token(now) != _token(there):  # others were quicker, before we had the claim
+            taken = None if now is None else _refusal(workdir, now, False)
+            raise ValueError(taken or f"{workdir} is taken: try again")
+        path.write_text(json.dumps(mine))
+    finally:
+        with contextlib.suppress(OSError):
+            claim.unlink()
+    return sure
 
 
 def _create(path: epath.Path, text: str) -> bool | None:

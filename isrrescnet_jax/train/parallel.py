@@ -11,10 +11,12 @@ A step is a pure function (state, batch) -> (state, metrics) that averages over 
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -53,12 +55,17 @@ def initialize(
         lost_after: seconds of silence after which a process counts as lost, and JAX ends all.
 
     Raises:
-        ValueError: some of the three are missing, or nothing is found without them.
+        ValueError: some of the three are missing, or no such coordinator can be, or nothing is
+            found without them.
         ConnectionError: the coordinator cannot be reached.
     """
     given = [value is not None for value in (coordinator, processes, process_id)]
     if any(given) and not all(given):
         raise ValueError("give all of coordinator, processes and process_id, or none of them")
+    if coordinator is not None and processes is not None and process_id is not None:
+        if not 0 <= process_id < processes:
+            raise ValueError(f"process_id {process_id} is not among 0 to {processes - 1}")
+        _check_address(coordinator, process_id == 0)
     who = f"no process 0 came at {coordinator}" if process_id else "not all processes came"
     tell(process=process_id, joining=f"{who} in {wait:.0f} s: start all, or raise --wait")
     try:
@@ -77,6 +84,27 @@ def initialize(
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ConnectionError(f"cannot join the other processes: {reason}") from None
+
+
+def _check_address(coordinator: str, ours: bool) -> None:
+    """Raise ValueError unless it is host:port, and if it is `ours`, the port can be taken here.
+
+    JAX would crash.
+    """
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"coordinator must be HOST:PORT, such as localhost:1234, not {coordinator}"
+        )
+    if ours:
+        dual = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual else socket.AF_INET
+        try:
+            socket.create_server(("", int(port)), family=family, dualstack_ipv6=dual).close()
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                reason = os.strerror(error.errno)
+                raise ValueError(f"coordinator {coordinator}: {reason}; give another") from None
 
 
 def _parts(batch: Any, devices: int) -> int:

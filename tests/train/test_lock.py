@@ -164,6 +164,7 @@ def test_only_one_of_several_gets_it(workdir, neighbour):
         assert len(got) == 1
 
 
+@pytest.mark.parametrize("workdir", ["careless"], indirect=True)
 def test_who_finds_the_lock_of_another_a_moment_later_gives_way(workdir, neighbour, monkeypatch):
     write(workdir, of(neighbour.pid, birth="another boot 123"))
     late = of(neighbour.pid, token="late")
@@ -171,6 +172,75 @@ def test_who_finds_the_lock_of_another_a_moment_later_gives_way(workdir, neighbo
     with pytest.raises(ValueError, match="stop it"), lock.held(workdir):
         pass
     assert lock.read(lock.place(workdir, 0)) == late
+
+
+@pytest.mark.parametrize("where", ["_refusal", "read"])
+def test_a_stale_lock_has_one_successor_however_long_another_stalls(
+    tmp_path, neighbour, monkeypatch, where
+):
+    """One process stalls after it has seen that the lock is stale, the other takes it meanwhile."""
+    workdir = epath.Path(tmp_path)
+    write(workdir, of(neighbour.pid, birth="another boot 123"))
+    seen, go_on, results = threading.Event(), threading.Event(), {}
+    plain = getattr(lock, where)
+
+    def stalling(*arguments):
+        found = plain(*arguments)
+        if threading.current_thread().name == "slow" and not seen.is_set():
+            seen.set()
+            go_on.wait(20)
+        return found
+
+    def work():
+        try:
+            with lock.held(workdir) as token:
+                results[threading.current_thread().name] = token
+                if threading.current_thread().name == "quick":
+                    go_on.set()
+                    slow.join(20)
+                assert lock.read(lock.place(workdir, 0))["token"] == token
+        except ValueError as error:
+            results["refused"] = str(error)
+
+    monkeypatch.setattr(lock, where, stalling)
+    monkeypatch.setattr(lock, "_same", lambda a, b: a["token"] == b["token"])
+    slow, quick = (threading.Thread(target=work, name=name) for name in ("slow", "quick"))
+    slow.start()
+    assert seen.wait(20)
+    quick.start()
+    for thread in (slow, quick):
+        thread.join(40)
+    assert set(results) == {"quick", "refused"} and "stop it" in results["refused"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_dies_while_taking_over_is_succeeded_as_well(workdir, neighbour):
+    write(workdir, of(neighbour.pid, birth="another boot 123"))
+    claim = workdir / "lock-0-after-other.json"
+    claim.write_text(json.dumps(of(neighbour.pid, token="half")))
+    with pytest.raises(ValueError, match="stop it.*see lock-0-after-other"), lock.held(workdir):
+        pass
+    claim.write_text(json.dumps(of(neighbour.pid, birth="another boot 123", token="half")))
+    with lock.held(workdir) as token:
+        assert lock.read(lock.place(workdir, 0))["token"] == token
+    assert not claim.exists()
+
+
+@pytest.mark.parametrize("changes", [{"pid": "x"}, {"pid": -1}, {"pid": 2**70}, {"token": 3}])
+def test_one_that_we_have_not_written_is_nobodys(tmp_path, changes):
+    write(epath.Path(tmp_path), of(1) | changes)
+    with lock.held(epath.Path(tmp_path)):
+        pass
+
+
+def test_a_workdir_that_was_made_for_nothing_is_removed(tmp_path):
+    for left in (False, True):
+        workdir = epath.Path(tmp_path / "new")
+        with pytest.raises(RuntimeError), lock.held(workdir):
+            if left:
+                (workdir / "checkpoints").mkdir()
+            raise RuntimeError
+        assert workdir.exists() == left
 
 
 def test_a_second_run_is_refused_in_one_line(tmp_path, capsys, neighbour):
