@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -63,7 +64,11 @@ class Model:
         if self.cache:
             keep_compiled(cache_folder())
         weights = load_weights(self.weights or f"x{scale or 4}")
-        scale = scale or weights.config.scale or 4
+        theirs = weights.config.scale
+        scale = scale or theirs or 4
+        if theirs not in (None, scale):
+            note = f"{self.weights} was trained for x{theirs}, and is used for x{scale}"
+            warnings.warn(note, stacklevel=2)
         reference = None if self.physics is None else self.physics == "reference"
         if self.kernel is not None:
             operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)

@@ -5,7 +5,7 @@ from .config import DataConfig
 from .folders import lr_cache_folder
 from .pairs import Pairs
 from .patches import random_patch
-from .sources import check, inventory, source
+from .sources import check, folder_inventory, inventory, source
 from .tfds import prepare_tfds
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Pairs",
     "Streams",
     "check",
+    "folder_inventory",
     "inventory",
     "lr_cache_folder",
     "prepare_tfds",

@@ -5,10 +5,13 @@ import hashlib
 import os
 from pathlib import Path
 
+from .. import images
 from .config import DataConfig
 from .folders import find_files, load_files, not_read
 from .pairs import Pairs
 from .tfds import find_examples, load_example
+
+_SAMPLE = 4096  # bytes
 
 
 def check(config: DataConfig) -> list[str]:
@@ -42,28 +45,50 @@ def source(config: DataConfig) -> Pairs:
 
 
 def inventory(config: DataConfig) -> str:
-    """How many images there are, and a hash of their names and sizes, without reading them.
+    """How many images there are, and a hash of their names, sizes and some of their bytes.
 
-    The same on two hosts that have the same images, wherever their folders are.
+    The same on two hosts that have the same images, wherever their folders are. Of data sets of
+    TFDS, names alone count.
 
     Raises:
         ValueError, OSError: no such data.
     """
     if config.hr.startswith("tfds:"):
         _, names = find_examples(config)
-        lines = names
-    else:
-        pairs, _ = find_files(config)
-        roots = config.hr, config.lr or config.hr
-        lines = [
-            f"{Path(path).relative_to(root)} {path.stat().st_size if path.exists() else None}"
-            for pair in pairs
-            for path, root in zip(pair, roots, strict=True)
-            if path is not None
-        ]
-        names = pairs
+        return _counted(len(names), names)
+    pairs, _ = find_files(config)
+    roots = config.hr, config.lr or config.hr
+    lines = [
+        _sampled(path, root)
+        for pair in pairs
+        for path, root in zip(pair, roots, strict=True)
+        if path is not None
+    ]
+    return _counted(len(pairs), lines)
+
+
+def folder_inventory(folder: str) -> str:
+    """`inventory` of the images in one folder, without folders further down."""
+    paths = images.find([folder])
+    return _counted(len(paths), [_sampled(path, folder) for path in paths])
+
+
+def _counted(count: int, lines: list[str]) -> str:
     digest = hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
-    return f"{len(names)} images with the hash {digest[:8]}"
+    return f"{count} images with the hash {digest[:8]}"
+
+
+def _sampled(path: Path, root: str) -> str:
+    """Name, size and a hash of the first and last bytes, where compression has its check sums."""
+    name = path.relative_to(root)
+    if not path.exists():
+        return f"{name} None"
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        key = hashlib.sha256(file.read(_SAMPLE))
+        file.seek(max(0, size - _SAMPLE))
+        key.update(file.read(_SAMPLE))
+    return f"{name} {size} {key.hexdigest()}"
 
 
 def _pairs(config: DataConfig) -> Pairs:

@@ -16,7 +16,7 @@ import jax
 from etils import epath
 
 from .. import __version__
-from ..data import inventory
+from ..data import folder_inventory, inventory
 from ..messages import one_line
 from ..supervision import WAIT, last_checkpoint, tell
 from ..trained import digest
@@ -73,11 +73,7 @@ def view(workdir: epath.Path, recipe: Recipe, token: str | None) -> dict[str, An
     path, until = lock.place(workdir, 0), time.monotonic() + PATIENCE
     while (found := (lock.read(path) or {}).get("token")) != token and time.monotonic() < until:
         time.sleep(0.2)
-    try:
-        own = recipe.examples
-        data = inventory(recipe.config.data) if own is None else f"{len(own)} examples"
-    except (ValueError, OSError) as error:
-        data = one_line(error)
+    config = recipe.config
     return {
         "host": socket.gethostname(),
         "workdir": os.fspath(absolute(workdir)),
@@ -86,15 +82,27 @@ def view(workdir: epath.Path, recipe: Recipe, token: str | None) -> dict[str, An
         "versions": f"isrrescnet-jax {__version__}, jax {jax.__version__}",
         "recipe": digest(recipe.text),
         "config": as_dict(recipe.config),
-        "data": data,
+        "data": _data(recipe.examples, lambda: inventory(config.data)),
+        "validation": _data(
+            recipe.held_out,
+            lambda: folder_inventory(config.validation) if config.validation else "",
+        ),
     }
+
+
+def _data(own: Any, given: Callable[[], str]) -> str:
+    """What a recipe's own examples are, or else the images that are given."""
+    try:
+        return given() if own is None else f"{len(own)} examples"
+    except (ValueError, OSError) as error:
+        return one_line(error)
 
 
 def disagreement(views: list[dict[str, Any]]) -> str | None:
     """The first thing, in the order of importance, that is not the same in all; None if all is.
 
     >>> a = {"host": "a", "workdir": "/w", "token": "1", "step": 5, "versions": "jax 1"}
-    >>> b = a | {"recipe": "", "config": {}, "data": "5 images"}
+    >>> b = a | {"recipe": "", "config": {}, "data": "5 images", "validation": ""}
     >>> disagreement([b, b | {"host": "b", "versions": "jax 2"}])
     'process 0 on a has jax 1, process 1 on b jax 2: install the same everywhere'
     """
@@ -117,12 +125,14 @@ def disagreement(views: list[dict[str, Any]]) -> str | None:
         "versions": str,
         "recipe": lambda text: f"a recipe file with the hash {text[:8]}",
         "data": str,
+        "validation": "for validation {}".format,
     }
     advice = {
         "step": "wait until the file system shows the same everywhere",
         "versions": "install the same everywhere",
         "recipe": "copy one to all hosts",
         "data": "give all hosts the same images",
+        "validation": "give all hosts the same images",
     }
     for name, shown in kinds.items():
         for i, other in enumerate(views):

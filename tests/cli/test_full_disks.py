@@ -76,8 +76,10 @@ def test_json_on_a_disk_that_fills_up(before, room):
     Path("photos").mkdir()
     Image.fromarray(photo(1, 1)[0]).save("photos/tiny.png")
     command = ("degrade", "photos", "-s", "2", "-o", "out", "--json", "out/x.json")
+    command += ("--overwrite",)
     code, lines = on_a_full_disk(room, *command)
     assert code == 2 and all("Traceback" not in line for line in lines)
+    assert lines[-1].startswith("isrrescnet: out/x.json: ")
     assert json.loads(Path("out/x.json").read_text()) == {"old": 1}
     assert contents() == before | {"x.json": b'{"old": 1}'}
 

@@ -77,13 +77,19 @@ def test_folders_without_images(tmp_path):
         data.source(DataConfig(hr=str(tmp_path)))
 
 
-def test_an_inventory_is_of_names_and_sizes_wherever_the_folder_is(photos, labels, tmp_path):
+def test_an_inventory_is_of_names_sizes_and_bytes_wherever_the_folder_is(photos, labels, tmp_path):
     config = DataConfig(hr=str(photos))
     before = data.inventory(config)
     assert before.startswith("6 images with the hash ")
     shutil.copytree(photos, tmp_path / "copy")
     copy = DataConfig(hr=str(tmp_path / "copy"))
     assert data.inventory(copy) == before
+    assert data.folder_inventory(copy.hr) == data.folder_inventory(config.hr)
+    image = tmp_path / "copy" / "b.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    assert data.inventory(copy) != before
+    image.write_bytes(whole)
     (tmp_path / "copy" / "b.png").rename(tmp_path / "copy" / "z.png")
     assert data.inventory(copy) != before
     with open(photos / "b.png", "ab") as file:

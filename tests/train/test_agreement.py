@@ -1,5 +1,6 @@
 """What the processes of a run tell each other before its first step."""
 
+import dataclasses
 import queue
 import threading
 
@@ -19,6 +20,7 @@ VIEW = {
     "recipe": "0123456789",
     "config": {"steps": 5, "data": {"batch": 8}},
     "data": "5 images with the hash 1",
+    "validation": "2 images with the hash 3",
     "refused": None,
 }
 
@@ -37,6 +39,7 @@ VIEW = {
         ({"versions": "isrrescnet-jax 1, jax 2"}, "process 1 on b isrrescnet-jax 1, jax 2: inst"),
         ({"recipe": "9876543210"}, "hash 01234567, process 1 on b a recipe file with the hash 98"),
         ({"data": "4 images with the hash 2"}, "has 5 images with the hash 1, process 1 on b 4 im"),
+        ({"validation": "2 images with the hash 4"}, "1 on b for validation 2 images with the h"),
         (
             {"config": {"steps": 5, "data": {"batch": 4}}},
             "data.batch is 8 in process 0 on a, 4 in process 1 on b: give all processes the same",
@@ -112,5 +115,7 @@ def test_a_view_of_a_folder(tmp_path, monkeypatch):
         there = agreement.view(epath.Path(tmp_path / "v"), recipe, token)
     assert (there["token"], there["step"]) == (None, None)
     assert "does not see" in agreement.disagreement([here, there])
-    other = agreement.view(workdir, Recipe(recipe.config, text="b"), None)
-    assert other["recipe"] != here["recipe"]
+    config = dataclasses.replace(recipe.config, validation=str(tmp_path / "empty"))
+    other = agreement.view(workdir, Recipe(config, text="b"), None)
+    assert other["recipe"] != here["recipe"] and here["validation"] == ""
+    assert "empty" in other["validation"]
