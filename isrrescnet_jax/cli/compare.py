@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from .. import images
 from ..messages import say
-from .reports import check_absent
+from .reports import check_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +32,7 @@ class Compare:
         """Draw it."""
         from ..evaluation.figures import compare
 
-        if not self.overwrite:
-            check_absent(self.out)
-        if self.out.resolve() in {p.resolve() for p in (self.a, self.b, self.truth) if p}:
-            raise ValueError(f"{self.out}: would overwrite an input")
+        check_out(self.out, self.overwrite, (self.a, self.b, self.truth))
         a, b = images.read_rgb(self.a), images.read_rgb(self.b)
         truth = None if self.truth is None else images.read_rgb(self.truth)
         titles = (self.a.stem, self.b.stem)

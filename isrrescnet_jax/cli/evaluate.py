@@ -13,7 +13,7 @@ from .. import images
 from ..messages import say
 from .batch import name_overlooked
 from .model import Model
-from .reports import check_absent, check_reports, write_report
+from .reports import check_out, check_reports, write_report
 from .startup import uncollected
 from .streams import STANDARD
 
@@ -110,9 +110,8 @@ class Evaluate(Model):
         ]
         inputs = images.find([b.lr for b in benchmarks if b.lr])
         images.checked_plan(plan, "overwrite", inputs)
-        if not self.overwrite:
-            for _, figure in plan:
-                check_absent(figure)
+        for _, figure in plan:
+            check_out(figure, self.overwrite)
 
 
 def _figure(benchmark: "isrrescnet_jax.evaluation.evaluate.Benchmark", image: str) -> str:

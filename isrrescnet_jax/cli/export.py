@@ -8,7 +8,7 @@ from tyro.conf import arg
 
 from ..files import atomic_path
 from .model import identity
-from .reports import check_absent
+from .reports import check_out
 from .startup import uncollected
 
 
@@ -38,8 +38,7 @@ class Export:
 
     def run(self) -> int:
         """Write it."""
-        if not self.overwrite:
-            check_absent(self.out)
+        check_out(self.out, self.overwrite, [Path(self.weights)] if self.weights else ())
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f"--iterations must be at least 1, not {self.iterations}")
         if self.noise != "estimate" and not 0 <= self.noise < float("inf"):

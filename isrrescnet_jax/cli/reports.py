@@ -1,4 +1,4 @@
-"""Reports: what a command has done, as text, in files that take the place of nothing else."""
+"""Files that take the place of nothing else; among them reports of what a command has done."""
 
 import codecs
 import os
@@ -54,10 +54,13 @@ def check_reports(
                 raise ValueError(f"{option} {path}: already there, and no report; use --overwrite")
 
 
-def check_absent(path: Path) -> None:
-    """Raise ValueError if it is there, which `--overwrite` would allow."""
-    if path.exists():
+def check_out(path: Path, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise ValueError or OSError if a result cannot be written there, or must not be."""
+    if path.exists() and not overwrite:
         raise ValueError(f"{path}: already there; use --overwrite")
+    if path.resolve() in {input.resolve() for input in inputs if input}:
+        raise ValueError(f"{path}: would overwrite an input")
+    check_possible(path)
 
 
 def _start(path: Path) -> bytes:

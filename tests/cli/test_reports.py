@@ -135,6 +135,15 @@ def test_figures_of_pictures_with_one_name(here, weights):
     assert made == ["traces/a/c/x_iterates.png", "traces/b/c/x_iterates.png"]
 
 
+def test_weights_are_not_written_over(here, weights, capsys):
+    shutil.copy(weights, "w.safetensors")
+    Path("link").symlink_to("w.safetensors")
+    for out in ("w.safetensors", "link"):
+        argv = ["export", "-w", "w.safetensors", "-o", out, "--overwrite"]
+        assert "would overwrite an input" in fails(capsys, *argv)
+    assert Path("w.safetensors").read_bytes() == Path(weights).read_bytes()
+
+
 def test_a_dry_run_checks_weights_and_options(here, weights, capsys):
     argv = ["upscale", "photos", "--dry-run"]
     assert "no such weights file" in fails(capsys, *argv, "-w", "none.safetensors")

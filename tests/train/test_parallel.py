@@ -231,3 +231,32 @@ def test_a_batch_that_cannot_be_split_is_an_error():
 def test_half_a_cluster_is_an_error():
     with pytest.raises(ValueError, match="coordinator, processes and process_id"):
         parallel.initialize(coordinator="localhost:1234")
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "process_id", "words"),
+    [
+        ("localhost", 0, "coordinator must be HOST:PORT, such as localhost:1234, not localhost"),
+        ("localhost:", 1, "HOST:PORT"),
+        (":1234", 1, "HOST:PORT"),
+        ("localhost:99999", 1, "HOST:PORT"),
+        ("localhost:1234", 2, "process_id 2 is not among 0 to 1"),
+        ("localhost:1234", -1, "process_id -1 is not among 0 to 1"),
+    ],
+)
+def test_coordinators_that_cannot_be(coordinator, process_id, words):
+    with pytest.raises(ValueError, match=words):
+        parallel.initialize(coordinator, 2, process_id)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_a_port_that_is_taken_is_an_error_of_process_0(host, monkeypatch):
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **_: joined.append(args))
+    with socket.create_server((host, 0)) as server:
+        address = f"localhost:{server.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"coordinator {address}: Address already in use"):
+            parallel.initialize(address, 2, 0)
+        parallel.initialize(address, 2, 1)  # for which it is to be taken
+    parallel.initialize(address, 2, 0)
+    assert [process for _, _, process in joined] == [1, 0]
