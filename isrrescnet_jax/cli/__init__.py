@@ -23,8 +23,11 @@ from .startup import open_streams, uncollected
 __all__ = ["main"]
 
 # How a command that was interrupted goes on.
-_GOES_ON = dict.fromkeys(("upscale", "degrade"), "; --skip-existing continues")
-_GOES_ON["train"] = "; the same command continues"
+_GOES_ON = {
+    "upscale": "; --skip-existing continues",
+    "degrade": "; --skip-existing continues",
+    "train": "; the same command continues",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
