@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 
 Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
-# What a picture is put on: what a page, a dark one and something in between look like.
-_BACKGROUNDS = np.float32([0, 128, 255])
+# What a picture is put on: a page, something in between, and a dark page.
+_BACKGROUNDS = np.float32([255, 128, 0])
 # Pixels: an edge of the mask farther away changes alpha by less than a grey level.
 _NEAR = 3
 # Grey levels beyond those around that a composite may have, and a colour, which is seen less.
@@ -22,7 +22,7 @@ def restore(
 ) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
     """Colour and alpha that look on any background like what the model makes of the composite.
 
-    With f the model, c the colour, a = alpha / 255 and backgrounds b of black, grey and white,
+    With f the model, c the colour, a = alpha / 255 and backgrounds b of white, grey and black, in this order,
 
         (C, A) = argmin max_b |A C + (1 - A) b - f(a c + (1 - a) b)|
 
