@@ -24,6 +24,25 @@ def test_recipes_for_other_problems():
             assert method == "blurred" or f"{value:.2f}" in text, method
 
 
+def test_quality_beside_speed():
+    text = section("Quality beside speed")
+    found = json.loads((FOLDER / "quality_speed.json").read_text()).values()
+    for names in zip(*(scale["quality"]["psnr"] for scale in found), strict=True):
+        cells = []
+        for scale, name in zip(found, names, strict=True):
+            seconds = median(scale["speed"]["seconds"][name])
+            cells.append(f"{scale['quality']['psnr'][name]:.2f} | {seconds:.2g}")
+        assert f" | {' | '.join(cells)} |" in text, names
+
+
+def test_the_training_of_x4():
+    text = " ".join((FOLDER / "README.md").read_text().split())
+    points = {r["step"]: r["validation_psnr"] for r in rows("training_x4.json") if len(r) == 2}
+    first, best, last = points[0], max(points.values()), points[1600]
+    told = f"{first:.3f} dB before, {points[100]:.3f} after the first 100 steps, {points[800]:.3f}"
+    assert f"{told} after 800, {best:.3f} at best and {last:.3f} at the end" in text
+
+
 def test_the_prior_with_a_fixed_point():
     text, found = section("A prior with a fixed point"), rows("contractive.json")
     kinds = ("noisy", "blurred", "TV of each channel", "TV of all", "non-local means", "ours")
