@@ -22,7 +22,8 @@ def restore(
 ) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
     """Colour and alpha that look on any background like what the model makes of the composite.
 
-    With f the model, c the colour, a = alpha / 255 and backgrounds b of white, grey and black, in this order,
+    With f the model, c the colour, a = alpha / 255 and backgrounds b, white first, of white, grey
+    and black,
 
         (C, A) = argmin max_b |A C + (1 - A) b - f(a c + (1 - a) b)|
 

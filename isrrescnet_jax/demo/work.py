@@ -155,7 +155,7 @@ def upscaled(
         progress: called with the part that is done, in [0, 1], and with what is being done.
     """
     scale = upscaler.operator.scale
-    # y, x_0 ... x_K and the noise level, of the first that is enlarged: on white, where there is transparency.
+    # y, x_0 ... x_K and the noise level, of what is enlarged first: on white if transparent.
     seen: list[tuple[np.ndarray, list[np.ndarray], float | None]] = []
 
     def iterated(done: int, total: int) -> None:
