@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from . import curves, photographs, physics
+from . import curves, page, photographs, physics
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = {"x2": 37.67, "x3": 34.08, "x4": 31.63}  # Set5, in the paper
@@ -50,6 +50,12 @@ def _quality_speed(path: Path) -> None:
     curves.quality_speed(path, _numbers("quality_speed.json"), PUBLISHED)
 
 
+def _demo(path: Path) -> None:
+    from ..demo_screenshot import screenshot
+
+    screenshot(path)
+
+
 def pictures(side: int) -> Mapping[str, Callable[[Path], None]]:
     """What makes each of them, by its path in the repository."""
     return {
@@ -61,6 +67,8 @@ def pictures(side: int) -> Mapping[str, Callable[[Path], None]]:
         "docs/pictures/borders.png": physics.borders,
         "docs/pictures/fractions.png": physics.fractions,
         "docs/pictures/adjoints.png": physics.adjoints,
+        "docs/pictures/minutes.png": page.minutes,
+        "docs/pictures/demo.png": _demo,
     }
 
 

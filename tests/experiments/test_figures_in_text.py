@@ -1,10 +1,16 @@
 """What the text says was measured is what the scripts have written."""
 
 import json
+import os
 from pathlib import Path
 from statistics import median
+from unittest import mock
+
+with mock.patch.dict(os.environ):  # where it hides accelerators, for itself alone
+    from experiments import tpu_plan
 
 FOLDER = Path(__file__).parents[2] / "experiments"
+DOCS = FOLDER.parent / "docs"
 
 
 def section(title: str) -> str:
@@ -65,3 +71,24 @@ def test_beside_deepinverse():
         told = [cell.split()[0] for cell in cells if cell[:1].isdigit()]
         assert len(told) > 5 and set(told) <= known
         assert max(row["disagreement"] or 0 for row in rows(file)) < (1e-9 if digits == 2 else 1e-4)
+
+
+def test_the_run_of_five_minutes():
+    text = (DOCS / "tutorials" / "minutes.md").read_text()
+    found = json.loads((DOCS / "pictures" / "minutes.json").read_text())["rows"]
+    validation = {int(step): psnr for step, psnr in found["validation"].items()}
+    assert f"bicubic's {found['bicubic']:.2f} dB between steps 30 and 60" in text
+    assert validation[30] < found["bicubic"] < validation[60]
+    assert f"{validation[600]:.2f} dB" in text and "over nine minutes" in text
+    assert 9 < found["seconds"] / 60 < 10
+    assert f"{found['processor_seconds']:.0f} seconds of processor time" in text
+    assert f"in place of {found['parameters'] / 1e3:.0f} k" in text
+
+
+def test_the_plan_for_tpus():
+    plans = [tpu_plan.Plan(**row) for row in rows("tpu_plan.json")]
+    assert tpu_plan.table(plans) in section("What a TPU slice would need")
+    text = (DOCS / "tutorials" / "pod.md").read_text()
+    for plan in plans:
+        if (plan.slice, plan.batch) == ("v5e:2x2", 8):
+            assert f"`{plan.backward}` {plan.hbm / 2**30:.2f} GiB" in text
