@@ -92,3 +92,5 @@ def test_the_plan_for_tpus():
     for plan in plans:
         if (plan.slice, plan.batch) == ("v5e:2x2", 8):
             assert f"`{plan.backward}` {plan.hbm / 2**30:.2f} GiB" in text
+        if (plan.slice, plan.batch) == ("v5e:2x2", 32):
+            assert f"`{plan.backward}` needs {plan.hbm / 2**30:.2f} GiB for 32 images" in text
