@@ -79,6 +79,8 @@ def _explained(address: str) -> Iterator[None]:
         raise FileExistsError(f"{address}: already there") from None
     except PermissionError as error:
         raise PermissionError(f"{address}: no permission ({_reason(error)})") from None
+    except ValueError as error:  # "Protocol not known: s4"
+        raise ValueError(f"{address}: {_reason(error)}") from None
     # The libraries of clouds raise errors of every kind.
     except Exception as error:
         raise OSError(f"{address}: cannot be reached: {_reason(error)}") from None

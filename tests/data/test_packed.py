@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bucket import bucket  # noqa: F401
 from conftest import photo
 from training_images import same, save, stream, take
 
@@ -172,6 +173,15 @@ def test_the_inventory_is_that_of_the_checksums(config, tmp_path):
     Path(config.hr, packed.INDEX).write_bytes(text.replace(b"sha256", b"sha256 "))
     with pytest.raises(ValueError):
         data.inventory(config)
+
+
+def test_all_places_give_the_same_batches(config, bucket, tmp_path):  # noqa: F811
+    for place in (f"{bucket}/{tmp_path.name}", f"memory://{tmp_path}"):
+        for path in Path(config.hr).iterdir():
+            places.write(place, path.name, path.read_bytes())
+        there = dataclasses.replace(config, hr=place)
+        assert data.inventory(there) == data.inventory(config)
+        assert same(stream(there, 30), stream(config, 30))
 
 
 @pytest.mark.slow
