@@ -26,7 +26,7 @@ class Pack:
     """Folders of low-resolution pictures, one for each; by default they are made."""
     crop: int = 256
     """Largest side of the pieces that pictures are cut into; 0 leaves them whole."""
-    patch: int = 96
+    patch: int = 128
     """Largest patch that will be trained on; smaller pictures are left out and named."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""

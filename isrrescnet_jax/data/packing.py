@@ -36,7 +36,7 @@ SHARD = 16_000_000  # high-resolution pixels in a shard, about as many bytes
 MANY = 64  # a number of shards from which it is a multiple of this, and a power of two below
 # A quarter smaller than PNG, and decoded faster (`experiments/benchmark_pack.py`).
 _KEY = "isrrescnet"  # of the metadata in a shard
-_FORMAT: dict[str, Any] = {"format": "WEBP", "lossless": True, "method": 2, "quality": 20}
+FORMAT: dict[str, Any] = {"format": "WEBP", "lossless": True, "method": 2, "quality": 20}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _made(plan: Plan, number: int) -> _Made:
 
 def _encoded(image: Image8) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, **_FORMAT)
+    Image.fromarray(image).save(file, **FORMAT)
     return file.getvalue()
 
 

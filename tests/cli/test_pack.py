@@ -71,7 +71,7 @@ def test_ctrl_c_says_how_to_go_on(photos, capsys, monkeypatch):
         (("photos",), "--out DEST"),
         (("nowhere", "--out", "packed"), "nowhere: no such folder"),
         (("gs://bucket/photos", "--out", "p"), "pictures must be in a folder of this machine"),
-        (("photos", "--out", "p", "--crop", 16), "no room for patches of 96"),
+        (("photos", "--out", "p", "--crop", 16), "no room for patches of 128"),
         (("photos", "--out", "s4://b"), "s4://b: Protocol not known: s4"),
         (("photos", "--verify", "p"), "--verify DEST stands alone"),
         (("--verify", "photos"), "photos: no _pack.json there"),
