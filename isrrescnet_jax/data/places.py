@@ -4,11 +4,15 @@ Whatever goes wrong, on the way there too, is an OSError or ValueError of one li
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from ..files import atomic_path
 from ..messages import needed, one_line
+
+# They log the tracebacks of what they raise as well.
+_LOGGING = ("adlfs", "fsspec", "gcsfs", "s3fs")
 
 
 def remote(address: str) -> bool:
@@ -62,6 +66,8 @@ def write(address: str, name: str, data: bytes) -> None:
 
 def _opened(address: str) -> tuple[Any, str]:
     """The file system of an address, and what it calls the folder."""
+    for library in _LOGGING:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     return needed("fsspec.core").url_to_fs(address.rstrip("/"))
 
 

@@ -1,3 +1,5 @@
+import logging
+
 import fsspec
 import pytest
 from bucket import bucket, locked  # noqa: F401
@@ -63,7 +65,7 @@ def test_no_permission(bucket):  # noqa: F811
         ("s3://nobody", OSError, "cannot be reached: Could not connect"),
     ],
 )
-def test_what_cannot_be_reached(address, error, words, monkeypatch):
+def test_what_cannot_be_reached(address, error, words, monkeypatch, caplog):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.setenv(f"AWS_{name}", "testing")
@@ -71,6 +73,8 @@ def test_what_cannot_be_reached(address, error, words, monkeypatch):
     with pytest.raises(error, match=words) as caught:
         places.read(address, "a")
     assert str(caught.value).startswith(f"{address}/a: ") and "\n" not in str(caught.value)
+    logging.getLogger("gcsfs").error("which it logs as well")
+    assert not caplog.records
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
