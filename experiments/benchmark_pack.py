@@ -93,9 +93,8 @@ def some_crops(options: Benchmark) -> list[Crop]:
     rng, found, side = np.random.default_rng(0), [], options.crop
     for path in (files[i] for i in rng.permutation(len(files))):
         image = read_rgb(path)
-        places = (
-            list(packing.grid(*image.shape[:2], side, 1)) if min(image.shape[:2]) >= side else []
-        )
+        height, width = image.shape[:2]
+        places = list(packing.grid(height, width, side, 1)) if min(height, width) >= side else []
         found += [np.ascontiguousarray(image[place]) for place in places[:4]]
         if len(found) >= options.crops:
             break
