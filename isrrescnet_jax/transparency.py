@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
 # What a picture is put on: a page, something in between, and a dark page.
-_BACKGROUNDS = np.float32([255, 128, 0])
+_BACKGROUNDS = np.array([255, 128, 0], np.float32)
 # Pixels: an edge of the mask farther away changes alpha by less than a grey level.
 _NEAR = 3
 # Grey levels beyond those around that a composite may have, and a colour, which is seen less.

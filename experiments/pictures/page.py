@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def minutes(path: Path) -> None:
     """What tutorials/minutes.md trains; its figures, in JSON, beside the picture."""
     sys.path.insert(0, str(ROOT / "docs"))
-    from blocks import run
+    from blocks import run  # pyright: ignore[reportMissingImports]
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("experiments").symlink_to(ROOT / "experiments")

@@ -14,9 +14,7 @@ def test_unknown_arguments_exit_2(here, capsys):
     assert run("upscal") == 2
 
 
-COMMANDS = (
-    *("upscale", "evaluate", "degrade", "compare", "export", "demo", "pack", "train", "info"),
-)
+COMMANDS = ["upscale", "evaluate", "degrade", "compare", "export", "demo", "pack", "train", "info"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
