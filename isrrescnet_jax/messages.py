@@ -10,6 +10,7 @@ from types import ModuleType
 # Which extra of the package brings a module; all others belong to "train".
 EXTRAS = {
     "flatbuffers": "export",
+    "fsspec": "buckets",
     "gradio": "demo",
     "huggingface_hub": "hub",
     "matplotlib": "figures",
