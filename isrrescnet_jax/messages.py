@@ -14,6 +14,9 @@ EXTRAS = {
     "gradio": "demo",
     "huggingface_hub": "hub",
     "matplotlib": "figures",
+    "pandas": "ray",
+    "pyarrow": "ray",
+    "ray": "ray",
 }
 
 

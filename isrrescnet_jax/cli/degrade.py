@@ -21,7 +21,7 @@ class Degrade(Files):
 
     scale: Annotated[Literal[2, 3, 4], arg(aliases=["-s"])] = 4
     """Factor by which height and width shrink; pictures are cut to multiples of it first."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    out: Annotated[str | None, arg(aliases=["-o"])] = None
     """Folder for the results, named <stem>.png; for one picture also a file, or -."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""

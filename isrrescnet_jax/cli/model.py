@@ -69,8 +69,6 @@ class Model:
             operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)
         else:
             operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
-        memory = self.max_memory
-        memory = None if memory is None else parse_bytes(memory, "--max-memory")
         return Upscaler(
             weights,
             scale,
@@ -80,10 +78,15 @@ class Model:
             dtype=self.dtype,
             ensemble=self.ensemble,
             tile=None if self.tile == "none" else self.tile,
-            max_memory=memory,
+            max_memory=self.memory,
             device=device,
             progress=True,
         )
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that one picture may take, if there is a limit."""
+        return None if self.max_memory is None else parse_bytes(self.max_memory, "--max-memory")
 
     def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import images
 from ..images import STANDARD
 
-__all__ = ["STANDARD", "open_film", "save"]
+__all__ = ["STANDARD", "encoded", "open_film", "save"]
 
 
 def open_film(source: Path) -> images.Film:
@@ -33,8 +33,13 @@ def save(film: images.Film, target: Path, format: str, replace: bool = True) -> 
         except FileExistsError:
             return False
         return True
-    buffer = io.BytesIO()
-    images.encode_film(film, format, buffer)
-    sys.stdout.buffer.write(buffer.getvalue())
+    sys.stdout.buffer.write(encoded(film, format))
     sys.stdout.buffer.flush()
     return True
+
+
+def encoded(film: images.Film, format: str) -> bytes:
+    """The file of all pictures."""
+    buffer = io.BytesIO()
+    images.encode_film(film, format, buffer)
+    return buffer.getvalue()

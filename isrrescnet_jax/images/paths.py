@@ -185,11 +185,15 @@ def plan_outputs(
     folders = below or [Path()] * len(inputs)
     return checked_plan(
         [
-            (source, out_dir / folder / _name(source, suffix))
+            (source, out_dir / folder / result_name(_stem(source), suffix))
             for source, folder in zip(inputs, folders, strict=True)
         ],
         existing,
     )
+
+
+def _stem(source: Path) -> str:
+    return "stdin" if source == STANDARD else source.stem
 
 
 def checked_plan(
@@ -219,8 +223,12 @@ def checked_plan(
     return plan
 
 
-def _name(source: Path, suffix: str) -> str:
-    stem = "stdin" if source == STANDARD else source.stem
-    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+def result_name(stem: str, suffix: str) -> str:
+    """`stem` + `suffix`, cut before the suffix where it is longer than file systems allow.
+
+    >>> result_name("holiday/beach", "_x4.png")
+    'holiday/beach_x4.png'
+    """
+    while len(os.fsencode(stem.rpartition("/")[2] + suffix)) > _LONGEST_NAME:
         stem = stem[:-1]
     return stem + suffix
