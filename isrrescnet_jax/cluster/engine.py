@@ -15,6 +15,7 @@ pictures come again, each in a row of its own: then one that ends its process ta
 and is reported.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -83,12 +84,14 @@ def connect(address: str | None = None) -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray = needed("ray")
     needed("ray.data")
     # Of arguments that say how often a task is tried again, which have no other name yet.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    hushed = quiet if address is None else contextlib.nullcontext
     options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     if address is None:
         # A picture that needs more memory than there is must not be tried for ever.
@@ -98,7 +101,7 @@ def connect(address: str | None = None) -> Any:
     else:
         _answers(address)
     try:
-        with quiet():  # what its core says of itself
+        with hushed():  # what its core says of itself
             ray.init(address or "local", **options)
     except Exception as error:  # it has many kinds
         where = address or "on this machine"
@@ -424,7 +427,8 @@ def _flow(
             min_size=1,
             max_size=share.count,
             initial_size=share.count,
-            max_tasks_in_flight_per_actor=2,
+            # One that waits behind another would end with it.
+            max_tasks_in_flight_per_actor=1 if again > _AGAIN else 2,
         )
         data = data.map_batches(
             _Computer,
