@@ -37,6 +37,15 @@ def join(folder: str | os.PathLike, name: str) -> str:
     return f"{str(folder).rstrip('/')}/{name}" if is_remote(folder) else str(_path(folder) / name)
 
 
+def absolute(address: str | os.PathLike) -> str:
+    """The same from every working folder; what is no path of this machine stays as it is.
+
+    >>> absolute("gs://photos"), absolute("/photos/../a.png")
+    ('gs://photos', '/a.png')
+    """
+    return str(address) if is_remote(address) else os.path.abspath(_path(address))
+
+
 def find(address: str | os.PathLike, suffixes: Sequence[str], recursive: bool = False) -> list[str]:
     """The files that an address stands for, sorted: itself, those in a folder, or of a pattern.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -48,3 +49,17 @@ class Turning:
 
     def encode(self, job, result):
         return result, cluster.Record(job.source, job.name, width=len(result), height=1)
+
+
+def main(folder: str, out: str, log: str) -> None:
+    """Do the files in a folder, on Ray on this machine."""
+    destination = cluster.Destination(out)
+    pieces = cluster.sources.left(cluster.find([folder]), destination.done())
+    ray = cluster.connect()
+    print("ready", flush=True)
+    for _ in cluster.run(ray, Turning(Path(log), seconds=0.05), pieces, destination, 1):
+        print("some", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,5 +1,4 @@
 import json
-import urllib.request
 import uuid
 
 import pytest
@@ -7,24 +6,6 @@ import pytest
 from isrrescnet_jax import remote
 
 fsspec = pytest.importorskip("fsspec")
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An empty bucket of a server on this machine, as s3://..."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        request = urllib.request.Request(f"http://{host}:{port}/photos", method="PUT")
-        urllib.request.urlopen(request).close()
-        yield "s3://photos"
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

@@ -1,10 +1,11 @@
 """Options of the commands that can run on Ray, and how they say how far they are."""
 
+import contextlib
 import dataclasses
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import cluster, images, remote
@@ -14,40 +15,53 @@ _NAMED = 20  # failures, of however many; the manifest has all
 
 
 @dataclasses.dataclass(frozen=True)
-class Fleet:
+class Nodes:
     """Options of the commands that can run on many machines."""
 
     ray: tuple[str, ...] | None = None
-    """Run on Ray: on this machine, or with an ADDRESS on a cluster (auto, HOST:PORT). Inputs and
-    results may then be addresses (s3://, gs://, ...), tar shards and Parquet files; what is there
-    already is passed over, unless with --overwrite."""
-    into: Into = "files"
-    """With --ray: a file for each result, or shards of many (WebDataset, or a column `image`)."""
-    column: str = "image"
-    """With --ray: the column of Parquet files that has the pictures."""
+    """Run on Ray: on this machine, or with an ADDRESS (auto, HOST:PORT) on a cluster. Inputs and
+    results of `upscale` and `degrade` may then be addresses (s3://, gs://, ...), tar shards and
+    Parquet files; what is there already is passed over, unless with --overwrite."""
     workers: int | None = None
     """With --ray: how many compute; one for each GPU or TPU, else for each CPU, by default."""
 
-    def connected(self) -> Any:
-        """Ray."""
-        return cluster.connect(*(self.ray or ()))
-
-    def check_fleet(self) -> None:
+    def check_nodes(self) -> None:
         """Raise ValueError if these options make no sense."""
         if len(self.ray or ()) > 1:
             raise ValueError(f"--ray takes one address, not {' '.join(self.ray or ())}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"--workers must be at least 1, not {self.workers}")
 
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Ray. Before JAX has threads, which a fork would not take along."""
+        ray = cluster.connect(*(self.ray or ()))
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@dataclasses.dataclass(frozen=True)
+class Fleet(Nodes):
+    """Options of the commands that write on many machines."""
+
+    into: Into = "files"
+    """With --ray: a file for each result, or shards of many (WebDataset, or a column `image`)."""
+    column: str = "image"
+    """With --ray: the column of Parquet files that has the pictures."""
+
 
 def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
     """Do what a command with `Files` and `Fleet` does, on Ray; 0, or 2 if a picture failed."""
-    options.check_fleet()
+    options.check_nodes()
     names, mine = options.checked()
     if options.json is not None:
         raise ValueError(f"--json is not for --ray: see {out}/{cluster.manifest.FOLDER}")
     if str(images.STANDARD) in (*names, out):
         raise ValueError("standard input and output are not for --ray")
+    # Other machines, and Ray where it runs already, have working folders of their own.
+    names, out = tuple(map(remote.absolute, names)), remote.absolute(out)
     pieces = cluster.find(names, options.recursive, options.ending, options.column)
     pieces = cluster.sources.part(pieces, mine)
     destination = cluster.Destination(out, options.into, options.overwrite)
@@ -62,30 +76,20 @@ def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
     print(f"{total} picture{'s' * (total != 1)} to do{there}{in_shards}", flush=True)
     if options.dry_run or not pieces:
         return 0
-    ray = options.connected()  # before JAX has threads, which do not survive a fork
-    try:
-        work = make()
+    with options.connected() as ray:
         return _report(
-            cluster.run(ray, work, pieces, destination, options.workers),
+            cluster.run(ray, make(), pieces, destination, options.workers),
             cluster.Manifest(out, f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
             destination,
             None if shards else total,
         )
-    finally:
-        ray.shutdown()
 
 
 def _check_inputs(pieces: list[cluster.Piece], destination: cluster.Destination) -> None:
     """Raise ValueError if a result would take the place of an input."""
-    if destination.into != "files" or remote.is_remote(destination.address):
-        same = str
-    else:
-        import os
-
-        same = os.path.abspath
     for piece in pieces:
         for job in piece.jobs:
-            if same(remote.join(destination.address, job.name)) == same(job.source):
+            if job.source == remote.join(destination.address, job.name):
                 raise ValueError(f"{job.source}: would be overwritten; choose another --out")
 
 

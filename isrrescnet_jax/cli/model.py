@@ -88,6 +88,14 @@ class Model:
         """Bytes that one picture may take, if there is a limit."""
         return None if self.max_memory is None else parse_bytes(self.max_memory, "--max-memory")
 
+    def anywhere(self) -> Any:
+        """The same options from every working folder."""
+        weights, kernel = self.weights, self.kernel
+        if weights is not None and Path(weights).exists():
+            weights = str(Path(weights).resolve())
+        kernel = None if kernel is None else kernel.resolve()
+        return dataclasses.replace(self, weights=weights, kernel=kernel)
+
     def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""
         scale = upscaler.operator.scale

@@ -139,7 +139,7 @@ class Upscale(Model, Files, Fleet):
         from ..weights import load_weights
 
         weights = load_weights(self.weights or f"x{self.scale or 4}")
-        return Enlarging(self, self.scale or weights.config.scale or 4)
+        return Enlarging(self.anywhere(), self.scale or weights.config.scale or 4)
 
     def _named(self, target: Path) -> Path:
         """The output with a suffix that says its format."""

@@ -148,7 +148,7 @@ def _check_version(ray: Any, address: str) -> None:
 class _Share:
     """What tasks and actors ask Ray for."""
 
-    actors: dict[str, float]
+    actors: dict[str, Any]
     count: int
     tasks: float  # of a CPU
     threads: int | None  # that compute in an actor; None for as many as there are

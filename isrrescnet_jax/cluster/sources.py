@@ -51,12 +51,13 @@ def find(
             shards.append(Piece(shard=address, below=name, ending=ending, column=column))
         else:
             files.append(Job(address, name))
-    return [*map(Piece, _batched(files)), *shards]
+    return [*pieces(files), *shards]
 
 
-def _batched(files: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
-    for first in range(0, len(files), _FILES):
-        yield tuple(files[first : first + _FILES])
+def pieces(files: Sequence[Job]) -> list[Piece]:
+    """Files in pieces."""
+    firsts = range(0, len(files), _FILES)
+    return [Piece(tuple(files[first : first + _FILES])) for first in firsts]
 
 
 def _addresses(sources: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
@@ -66,7 +67,7 @@ def _addresses(sources: Iterable[str], recursive: bool) -> Iterator[tuple[str, s
         if source.lower().endswith(".txt"):
             text = remote.read(source).decode("utf-8", "surrogateescape")
             lines = [line.strip() for line in text.splitlines()]
-            yield from _addresses([line for line in lines if line], recursive)
+            yield from _addresses([remote.absolute(line) for line in lines if line], recursive)
             continue
         root = f"{source.rstrip('/')}/"
         for address in remote.find(source, suffixes, recursive):
@@ -120,19 +121,19 @@ def _of_parquet(piece: Piece, file) -> Iterator[tuple[str, str, bytes]]:
         raise ValueError(f"not a Parquet file that can be read: {error}") from None
 
 
-def left(pieces: Sequence[Piece], done: set[str]) -> list[Piece]:
+def left(whole: Sequence[Piece], done: set[str]) -> list[Piece]:
     """The pieces less what is done already; those of shards know what that is."""
     rest = []
     below: dict[str, list[str]] = {}
-    if any(piece.shard for piece in pieces):
-        prefixes = {piece.below for piece in pieces if piece.shard}
+    if any(piece.shard for piece in whole):
+        prefixes = {piece.below for piece in whole if piece.shard}
         for name in done:
             at = name.find("/")
             while at >= 0:
                 if name[: at + 1] in prefixes:
                     below.setdefault(name[: at + 1], []).append(name)
                 at = name.find("/", at + 1)
-    for piece in pieces:
+    for piece in whole:
         if piece.shard:
             rest.append(dataclasses.replace(piece, done=frozenset(below.get(piece.below, ()))))
         elif jobs := tuple(job for job in piece.jobs if job.name not in done):
@@ -140,7 +141,7 @@ def left(pieces: Sequence[Piece], done: set[str]) -> list[Piece]:
     return rest
 
 
-def part(pieces: Sequence[Piece], mine: slice) -> list[Piece]:
+def part(whole: Sequence[Piece], mine: slice) -> list[Piece]:
     """Every n-th file and every n-th shard."""
-    files = [job for piece in pieces for job in piece.jobs][mine]
-    return [*map(Piece, _batched(files)), *[piece for piece in pieces if piece.shard][mine]]
+    files = [job for piece in whole for job in piece.jobs][mine]
+    return [*pieces(files), *[piece for piece in whole if piece.shard][mine]]
