@@ -158,7 +158,7 @@ class Enlarging:
         """The pictures of a file, decoded."""
         film = images.film_of(job.load(), job.source)
         task = self.options.task(film, Path(job.name), self.scale)
-        pictures = [rounded(p) if p.bits == 8 else p for p in task.film.pictures]
+        pictures = [images.rounded(p) if p.bits == 8 else p for p in task.film.pictures]
         return dataclasses.replace(task, film=dataclasses.replace(task.film, pictures=pictures))
 
     def ready(self) -> Ready:
