@@ -34,7 +34,9 @@ def join(folder: str | os.PathLike, name: str) -> str:
     >>> join("gs://photos/", "cats/a.png"), join("photos", "a.png")
     ('gs://photos/cats/a.png', 'photos/a.png')
     """
-    return f"{str(folder).rstrip('/')}/{name}" if is_remote(folder) else str(_path(folder) / name)
+    if is_remote(folder):
+        return f"{str(folder).rstrip('/')}/{name}"
+    return os.path.join(_path(folder), name)
 
 
 def absolute(address: str | os.PathLike) -> str:

@@ -40,9 +40,8 @@ def find(
         if address in seen:
             continue
         seen.add(address)
-        path = PurePosixPath(address)
-        stem = below + path.stem
-        shard = path.suffix.lower() in SHARDS
+        inside, suffix = os.path.splitext(address.rpartition("/")[2])
+        stem, shard = below + inside, suffix.lower() in SHARDS
         name = f"{stem}/" if shard else images.result_name(stem, ending)
         other = owner.setdefault(name.casefold(), address)
         if other is not address:

@@ -229,6 +229,6 @@ def result_name(stem: str, suffix: str) -> str:
     >>> result_name("holiday/beach", "_x4.png")
     'holiday/beach_x4.png'
     """
-    while len(os.fsencode(stem.rpartition("/")[2] + suffix)) > _LONGEST_NAME:
+    while len(os.fsencode((stem + suffix).rpartition("/")[2])) > _LONGEST_NAME:
         stem = stem[:-1]
     return stem + suffix

@@ -94,3 +94,24 @@ def test_the_plan_for_tpus():
             assert f"`{plan.backward}` {plan.hbm / 2**30:.2f} GiB" in text
         if (plan.slice, plan.batch) == ("v5e:2x2", 32):
             assert f"`{plan.backward}` needs {plan.hbm / 2**30:.2f} GiB for 32 images" in text
+
+
+def test_a_billion_images():
+    text = (FOLDER.parent / "docs/howto/billion.md").read_text()
+    found = [
+        line.split("|")[4:-1] for line in text.splitlines() if line.startswith(("| 0.25", "| 2 MP"))
+    ]
+    plan = rows("billion.json")["plan"]
+    for cells, row in zip(found, plan, strict=True):
+        values = [
+            row[k] for k in ("images_per_second", "cores_that_feed_it", "megabytes_per_second")
+        ]
+        values += [
+            *row["hours"].values(),
+            row["terabytes"]["1e+06"],
+            row["terabytes"]["1e+09"] / 1e3,
+        ]
+        for cell, value in zip(cells, values, strict=True):
+            cell = cell.strip().replace(",", "")
+            digits = len(cell.partition(".")[2])
+            assert cell == f"{value:.{digits}f}"
