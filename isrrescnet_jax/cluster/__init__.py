@@ -4,11 +4,13 @@ Importing this imports neither Ray nor JAX.
 """
 
 from . import manifest, sources
+from .connection import connect
 from .destinations import INTO, Destination
-from .engine import Work, connect, run
+from .engine import run
 from .jobs import Job, Piece, Record
 from .manifest import Manifest
 from .sources import find
+from .tasks import Work
 
 __all__ = [
     "INTO",
