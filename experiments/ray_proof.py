@@ -228,7 +228,7 @@ def timed(proof: Proof) -> dict[str, Any]:
 def main(proof: Proof) -> int:
     """Run it; 1 if a result is not what it should be."""
     # Which is 15 by default: then all else on the machine would slow one command and not the other.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     prepare(proof)
     command(proof, "plain0")
     log = proof.work / "computed.log"

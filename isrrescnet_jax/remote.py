@@ -5,6 +5,7 @@ object is put at once. fsspec is imported when an address with :// is met, not b
 """
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from .messages import needed, one_line
 
 _PROTOCOL = re.compile(r"([A-Za-z][\w+.-]*)://")
 _MAGIC = re.compile(r"[*?\[]")
+# They log the tracebacks of what they raise as well.
+_LOGGING = ("adlfs", "fsspec", "gcsfs", "s3fs")
 
 
 def is_remote(address: str | os.PathLike) -> bool:
@@ -100,6 +103,22 @@ def names(folder: str | os.PathLike, recursive: bool = True) -> Iterator[str]:
             yield path.removeprefix(root).lstrip("/")
 
 
+def sizes(folder: str | os.PathLike) -> dict[str, int]:
+    """Names of the files in a folder, not further down, and their bytes; of a missing folder none.
+
+    Raises:
+        OSError, ValueError: as `reached`.
+    """
+    with reached(folder), contextlib.suppress(FileNotFoundError):
+        if not is_remote(folder):
+            with os.scandir(_path(folder)) as entries:
+                return {each.name: each.stat().st_size for each in entries if each.is_file()}
+        fs, root = _filesystem(folder)
+        found = [each for each in fs.ls(root, detail=True) if each["type"] == "file"]
+        return {each["name"].rpartition("/")[2]: each["size"] for each in found}
+    return {}
+
+
 def is_file(address: str | os.PathLike) -> bool:
     """Whether there is a file of exactly this address.
 
@@ -162,9 +181,10 @@ def write(address: str | os.PathLike, data: bytes | memoryview, replace: bool = 
         return True
     with reached(address):
         fs, path = _filesystem(address)
-        if not replace and fs.exists(path):
+        try:
+            fs.pipe_file(path, bytes(data), mode="overwrite" if replace else "create")
+        except FileExistsError:
             return False
-        fs.pipe_file(path, bytes(data))
         return True
 
 
@@ -209,15 +229,22 @@ def reached(address: str | os.PathLike) -> Iterator[None]:
         text = text if str(address) in text else f"{address}: no such file, folder or bucket"
         raise FileNotFoundError(text) from None
     except PermissionError as error:
-        raise PermissionError(f"{address}: no permission: {one_line(error)}") from None
+        raise PermissionError(f"{address}: no permission: {_reason(error)}") from None
     except ValueError as error:
         raise ValueError(one_line(error, address)) from None
     except Exception as error:  # each of these packages has its own
-        raise OSError(f"{address}: cannot be reached: {one_line(error)}") from None
+        raise OSError(f"{address}: cannot be reached: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = one_line(error)
+    return reason if len(reason) <= 200 else f"{reason[:200]}..."
 
 
 def _filesystem(address: str | os.PathLike) -> tuple[Any, str]:
     """fsspec's file system, which remembers no listing, and the path in it."""
+    for library in _LOGGING:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     return needed("fsspec").core.url_to_fs(str(address), use_listings_cache=False)
 
 

@@ -5,9 +5,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 ADDRESS = "s3://bucket"
 
@@ -15,7 +13,11 @@ ADDRESS = "s3://bucket"
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """Its address; other processes find it by the environment."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
     server.start()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):

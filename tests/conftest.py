@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import urllib.request
 from pathlib import Path
 
 # Before anything imports JAX, and for the processes that tests start: compiling is what takes time
@@ -26,6 +25,8 @@ from hypothesis import settings
 CHECKED = ["isrrescnet_jax", "convert"]
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 jaxtyping.install_import_hook(CHECKED, CHECKER)
+
+from bucket import bucket  # noqa: E402, F401
 
 import isrrescnet_jax as isr  # noqa: E402
 
@@ -93,21 +94,3 @@ def optimized():
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An empty bucket of a server on this machine, as s3://..."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = "127.0.0.1", server.get_host_and_port()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        request = urllib.request.Request(f"http://{host}:{port}/photos", method="PUT")
-        urllib.request.urlopen(request).close()
-        yield "s3://photos"
-    server.stop()

@@ -1,11 +1,14 @@
 import json
+import logging
 import uuid
 
 import pytest
+from bucket import locked
 
 from isrrescnet_jax import remote
 
 fsspec = pytest.importorskip("fsspec")
+known_implementations = pytest.importorskip("fsspec.registry").known_implementations
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -67,10 +70,52 @@ def test_what_cannot_be_reached(monkeypatch, tmp_path, bucket):
     with pytest.raises(ValueError, match="not a folder"):
         remote.check(tmp_path / "file")
 
-    class Refusing:
-        def cat_file(self, path):
-            raise PermissionError("Access Denied")
 
-    monkeypatch.setattr(remote, "_filesystem", lambda address: (Refusing(), "photos/a"))
-    with pytest.raises(PermissionError, match=f"^{bucket}/a: no permission: Access Denied$"):
-        remote.read(f"{bucket}/a")
+def test_sizes_are_of_files_in_the_folder_alone(place):
+    assert remote.sizes(place) == {} and remote.sizes(remote.join(place, "nothing")) == {}
+    for name in ("a", "below/b", "c"):
+        remote.write(remote.join(place, name), name.encode() * 3)
+    assert remote.sizes(place) == remote.sizes(f"{place}/") == {"a": 3, "c": 3}
+    remote.write(remote.join(place, "b"), b"abcd")
+    assert remote.sizes(place)["b"] == 4
+
+
+def test_no_permission(bucket):
+    remote.write(f"{bucket}/closed/a", b"abc")
+    for act in (
+        lambda: remote.read(f"{bucket}/closed/a"),
+        lambda: remote.sizes(f"{bucket}/closed"),
+        lambda: list(remote.names(f"{bucket}/closed")),
+        lambda: remote.write(f"{bucket}/closed/b", b""),
+    ):
+        said = pytest.raises(PermissionError, match=f"^{bucket}/closed.*: no permission")
+        with locked(), said:
+            act()
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        ("http://127.0.0.1:9/x", OSError, "cannot be reached: Connect call failed"),
+        ("s3://nobody/x", OSError, "cannot be reached: Could not connect"),
+    ],
+)
+def test_where_nobody_answers(address, error, words, monkeypatch, caplog):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "testing")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(error, match=words) as caught:
+        remote.read(address)
+    assert str(caught.value).startswith(f"{address}: ") and "\n" not in str(caught.value)
+    logging.getLogger("gcsfs").error("which it logs as well")
+    assert not caplog.records
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_libraries_of_clouds_that_are_not_installed_are_named(monkeypatch):
+    missing = {"class": "nowhere.System", "err": "Please install gcsfs to access Google Storage"}
+    monkeypatch.setitem(known_implementations, "gs9", missing)
+    with pytest.raises(ValueError, match="^gs9://bucket/x: Please install gcsfs.*pip install"):
+        remote.read("gs9://bucket/x")

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from .. import images
+from .. import images, remote
 from ..cache import cache_limit, limit_cache
 from ..evaluation.degrade import degrade
 from ..evaluation.names import match
 from ..files import cache_folder
-from . import places
 from .config import DataConfig
 from .pairs import Pair, aligned, check_large
 
@@ -43,7 +42,7 @@ def find_images(folder: str) -> list[Path]:
     """
     if not folder:
         raise ValueError("no training images: give a folder or a TFDS data set")
-    if places.remote(folder):
+    if remote.is_remote(folder):
         raise ValueError(f"{folder}: pictures must be in a folder of this machine")
     if not os.path.isdir(folder):
         raise ValueError(f"{folder}: no such folder")

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .. import remote
 from ..messages import needed
-from . import places
 from .config import DataConfig
 from .pairs import Image8, Pair, Pairs, aligned, has_own_lr
 
@@ -91,7 +91,7 @@ class Index:
 
 def is_packed(config: DataConfig) -> bool:
     """Whether the images are shards: of all places but this machine, or with a `_pack.json`."""
-    return places.remote(config.hr) or (config.hr != "" and Path(config.hr, INDEX).is_file())
+    return remote.is_remote(config.hr) or (config.hr != "" and Path(config.hr, INDEX).is_file())
 
 
 def read_index(address: str) -> Index:
@@ -99,14 +99,14 @@ def read_index(address: str) -> Index:
 
     Raises:
         FileNotFoundError: no pack.
-        ValueError, OSError: it is damaged, or see `places.read`.
+        ValueError, OSError: it is damaged, or as `remote.reached`.
     """
     return _index(address, _read_index(address))
 
 
 def _read_index(address: str) -> bytes:
     try:
-        return places.read(address, INDEX)
+        return remote.read(remote.join(address, INDEX))
     except FileNotFoundError:
         advice = "`isrrescnet pack` makes it; folders of pictures must be on this machine"
         raise FileNotFoundError(f"{address}: no {INDEX} there: {advice}") from None
@@ -169,7 +169,7 @@ def packed_pairs(config: DataConfig, room: float) -> Pairs:
 
 def not_whole(address: str, index: Index) -> list[str]:
     """A line for each shard that is missing or has another size, without reading them."""
-    found = places.sizes(address)
+    found = remote.sizes(address)
     return [
         line
         for shard in index.shards
@@ -209,9 +209,9 @@ def read_shard(address: str, shard: Shard) -> bytes:
 
     Raises:
         ValueError: it is not the one that was packed.
-        FileNotFoundError, OSError: see `places.read`.
+        FileNotFoundError, OSError: as `remote.reached`.
     """
-    data, path = places.read(address, shard.name), f"{address}/{shard.name}"
+    data, path = remote.read(remote.join(address, shard.name)), f"{address}/{shard.name}"
     if line := _size_problem(path, shard, len(data)):
         raise ValueError(line)
     if hashlib.sha256(data).hexdigest() != shard.sha256:

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from .. import remote
 from ..messages import needed
-from . import places
 from .config import DataConfig
 from .folders import find_files, load_files, not_read
 from .looks import Look, look, remarks
@@ -187,6 +187,11 @@ def grid(height: int, width: int, crop: int, scale: int) -> Iterator[tuple[slice
     yield from itertools.product(rows, columns)
 
 
+def _put(out: str, name: str, data: bytes) -> None:
+    if not remote.write(remote.join(out, name), data, replace=False):
+        raise FileExistsError(f"{remote.join(out, name)}: already there")
+
+
 def _places(length: int, side: int) -> list[slice]:
     side = min(length, side)
     count = -(-length // side) if side else 1
@@ -201,14 +206,14 @@ def pack(plan: Plan, out: str) -> Index:
 
     Args:
         plan: what is in which.
-        out: a folder or an address (see `places`).
+        out: a folder or an address (see `remote`).
 
     Raises:
         FileExistsError: there is a finished pack.
         ValueError: there are shards of another, or nothing can be used.
         OSError: it cannot be written to.
     """
-    there = places.sizes(out)
+    there = remote.sizes(out)
     if INDEX in there:
         raise FileExistsError(f"{out}: there is a finished pack: choose another folder")
     names = [plan.name(shard) for shard in range(plan.shards)]
@@ -224,12 +229,12 @@ def pack(plan: Plan, out: str) -> Index:
     ):
         for number, name in enumerate(names):
             if name in there:
-                data, halves = places.read(out, name), {}
+                data, halves = remote.read(remote.join(out, name)), {}
                 first, last = plan.bounds(number)
                 bar.update(last - first)
             else:
                 data, halves = _shard(plan, number, pool, halves, bar.update)
-                places.write(out, name, data)
+                _put(out, name, data)
             content = _content(data)
             if content.get("plan") != plan.digest:
                 raise ValueError(_others(out, name))
@@ -240,7 +245,7 @@ def pack(plan: Plan, out: str) -> Index:
     if not index.records:
         lines = "".join(f"\n  {line}" for line in index.left_out)
         raise ValueError(f"none of {len(plan.pictures)} pictures can be used:{lines}")
-    places.write(out, INDEX, index.as_bytes())
+    _put(out, INDEX, index.as_bytes())
     return index
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from bucket import bucket, locked  # noqa: F401
+from bucket import locked
 from commands import fails, run
 from conftest import photo
 from PIL import Image
 from small_recipe import RECIPE
 
-from isrrescnet_jax.data import packed, places
+from isrrescnet_jax import remote
+from isrrescnet_jax.data import packed
 
 PACK = ("--scale", 2, "--patch", 32, "--crop", 40, "--shards", 4)
 
@@ -54,11 +55,11 @@ def test_bad_pictures_are_named_at_the_end(photos, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(photos, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(places, "write", interrupted)
+        patch.setattr(remote, "write", interrupted)
         assert run("pack", "photos", "--out", "packed", *PACK) == 130
     assert "interrupted; the same command continues" in capsys.readouterr().err
     assert run("pack", "photos", "--out", "packed", *PACK) == 0
@@ -81,7 +82,7 @@ def test_bad_command_lines_are_one_line(photos, capsys, argv, words):
     assert words in fails(capsys, "pack", *argv)
 
 
-def test_bad_places_and_shards_are_one_line_of_training(photos, capsys, bucket):  # noqa: F811
+def test_bad_places_and_shards_are_one_line_of_training(photos, capsys, bucket):
     where = f"{bucket}/{photos.parent.name}"
     assert "no _pack.json there: `isrrescnet pack`" in fails(capsys, *train(where))
     assert "no _pack.json there: `isrrescnet pack`" in fails(capsys, *train("s3://nobody/here"))
@@ -90,14 +91,14 @@ def test_bad_places_and_shards_are_one_line_of_training(photos, capsys, bucket):
         line = fails(capsys, *train(where))
         assert f"{where}/_pack.json: no permission" in line
         assert "no permission" in fails(capsys, "pack", "photos", "--out", where, *PACK)
-    names = sorted(set(places.sizes(where)) - {packed.INDEX})
-    shards = {name: places.read(where, name) for name in (*names, packed.INDEX)}
+    names = sorted(set(remote.sizes(where)) - {packed.INDEX})
+    shards = {name: remote.read(remote.join(where, name)) for name in (*names, packed.INDEX)}
 
     def spoiled(name, data):
         place = f"{where}-{len(data or b'')}"
         for other, content in (shards | {name: data}).items():
             if content is not None:
-                places.write(place, other, content)
+                remote.write(remote.join(place, other), content)
         return place
 
     place = spoiled(names[1], None)

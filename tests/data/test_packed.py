@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bucket import bucket  # noqa: F401
 from conftest import photo
 from training_images import same, save, stream, take
 
-from isrrescnet_jax import data
-from isrrescnet_jax.data import DataConfig, packed, packing, places
+from isrrescnet_jax import data, remote
+from isrrescnet_jax.data import DataConfig, packed, packing
 
 
 @pytest.fixture
@@ -70,13 +69,13 @@ def test_a_state_serves_other_numbers_of_processes(config):
 
 def test_processes_open_shards_of_their_own_when_these_are_asked_for(config, monkeypatch):
     opened: list[str] = []
-    read = places.read
+    read = remote.read
 
-    def noted(address, name):
-        opened.append(name)
-        return read(address, name)
+    def noted(address):
+        opened.append(address.rpartition("/")[2])
+        return read(address)
 
-    monkeypatch.setattr(places, "read", noted)
+    monkeypatch.setattr(remote, "read", noted)
     by_process = []
     for i in range(4):
         opened.clear()
@@ -175,10 +174,10 @@ def test_the_inventory_is_that_of_the_checksums(config, tmp_path):
         data.inventory(config)
 
 
-def test_all_places_give_the_same_batches(config, bucket, tmp_path):  # noqa: F811
+def test_all_places_give_the_same_batches(config, bucket, tmp_path):
     for place in (f"{bucket}/{tmp_path.name}", f"memory://{tmp_path}"):
         for path in Path(config.hr).iterdir():
-            places.write(place, path.name, path.read_bytes())
+            remote.write(remote.join(place, path.name), path.read_bytes())
         there = dataclasses.replace(config, hr=place)
         assert data.inventory(there) == data.inventory(config)
         assert same(stream(there, 30), stream(config, 30))

@@ -9,8 +9,8 @@ from conftest import photo
 from PIL import Image
 from training_images import save
 
-from isrrescnet_jax import data
-from isrrescnet_jax.data import DataConfig, packed, packing, places
+from isrrescnet_jax import data, remote
+from isrrescnet_jax.data import DataConfig, packed, packing
 
 CONFIG = DataConfig(scale=2, patch=16)
 
@@ -66,17 +66,17 @@ def test_the_same_pictures_give_the_same_bytes(folder, tmp_path):
 @pytest.mark.parametrize("done", [1, 3, 4])
 def test_what_was_interrupted_goes_on(folder, tmp_path, monkeypatch, done):
     make(folder, tmp_path / "whole")
-    write, count = places.write, 0
+    write, count = remote.write, 0
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         nonlocal count
         if count == done:
             raise KeyboardInterrupt
         count += 1
-        write(*arguments)
+        return write(*arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(places, "write", interrupted)
+        patch.setattr(remote, "write", interrupted)
         make(folder, tmp_path / "out")
     assert len(contents(tmp_path / "out")) == done
     with pytest.raises(ValueError, match="no images"):  # not a pack yet

@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from bucket import bucket  # noqa: F401
 from conftest import photo
 from processes import cluster, finish, start
 from training_images import save
 
-from isrrescnet_jax import load_weights
-from isrrescnet_jax.data import DataConfig, packing, places
+from isrrescnet_jax import load_weights, remote
+from isrrescnet_jax.data import DataConfig, packing
 from isrrescnet_jax.tensors import flatten
 
 RECIPE = """
@@ -32,7 +31,7 @@ config = TrainConfig(
 
 
 @pytest.fixture
-def packed(bucket, tmp_path) -> str:  # noqa: F811
+def packed(bucket, tmp_path) -> str:
     """Twelve pictures in eight shards, 48 crops; an epoch is 12 steps."""
     for k, image in enumerate(photo(64, 64, n=12)):
         save(image // (1 + k % 4), tmp_path / "photos" / f"{k}.png")
@@ -75,11 +74,11 @@ def test_another_number_of_processes_goes_on_in_the_same_order(packed, tmp_path)
 
 @pytest.mark.slow
 def test_a_spoiled_shard_ends_all_processes_with_its_name(packed, tmp_path):
-    names = sorted(places.sizes(packed))
+    names = sorted(remote.sizes(packed))
     for name in names:
-        content = places.read(packed, name)
+        content = remote.read(remote.join(packed, name))
         spoiled = content[:200] + bytes([content[200] ^ 1]) + content[201:]
-        places.write(f"{packed}-spoiled", name, spoiled if name == names[3] else content)
+        remote.write(f"{packed}-spoiled/{name}", spoiled if name == names[3] else content)
     processes = run(f"{packed}-spoiled", tmp_path, "w", 12, 4)
     outputs = [process.communicate(timeout=250)[0] for process in processes]
     codes = [process.returncode for process in processes]
