@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
@@ -18,7 +18,7 @@ _AT_ONCE = 1 << 18  # pixels of the result
 
 
 def restore(
-    model: Model, color: Float[np.ndarray, "h w c"], alpha: Float[np.ndarray, "h w"]
+    model: Model, color: Real[np.ndarray, "h w c"], alpha: Real[np.ndarray, "h w"]
 ) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
     """Colour and alpha that look on any background like what the model makes of the composite.
 
@@ -41,6 +41,7 @@ def restore(
     Returns:
         Colour and alpha in [0, 255], or as the model gives it where all of alpha is flat.
     """
+    color, alpha = np.asarray(color, np.float32), np.asarray(alpha, np.float32)
     near = _edges(alpha)
     if not near.any():
         big = model(_extended(color, alpha))

@@ -66,6 +66,7 @@ def tar(path: Path, members: dict[str, bytes]) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_shards_to_shards(ray, tmp_path):
     members = {f"{i:03}.png": b"picture %03d" % i for i in range(150)}
     members |= {"077.png": b"compute 077", "078.png": b"raise 078", "000.txt": b"about it"}
