@@ -64,7 +64,7 @@ class Runner(BaseRunner):
         record = folder / "record.json"
         failed = Upscale(
             inputs=(str(image),),
-            out=folder,
+            out=str(folder),
             json=record,
             iterations=iterations,
             noise="estimate" if noise is None else noise,

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,15 @@ def synthetic_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def patches_per_second(config: data.DataConfig, seconds: float) -> float:
+def patches_per_second(
+    config: data.DataConfig, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Of a stream, once what was prepared ahead of the first batch is used up."""
     batches = data.train_batches(config)
     for _ in range(2 * (os.cpu_count() or 1) + 2):
         next(batches)
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
+    start, count = clock(), 0
+    while (elapsed := clock() - start) < seconds:
         next(batches)
         count += config.batch
     batches.close()

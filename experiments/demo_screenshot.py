@@ -1,4 +1,6 @@
-"""The picture of the demo in docs/howto/demo.md: `python -m experiments.demo_screenshot`.
+"""The picture of the demo in docs/howto/demo.md, and the demo in a browser for its tests.
+
+    python -m experiments.pictures --only docs/pictures/demo.png
 
 A headless Chromium upscales examples/astronaut.png with ten iterations. It needs
 `apt-get install chromium`, and `pip install '.[demo]' playwright pillow`.
@@ -20,7 +22,6 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-PICTURE = ROOT / "docs" / "pictures" / "demo.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTH, COLORS = 740, 128  # few enough for a file of less than 150 kB
 PATIENCE = 120_000  # milliseconds, for the slowest machine
@@ -83,8 +84,8 @@ def upscale(page: Page) -> None:
     page.get_by_text("(RMS)").wait_for(timeout=PATIENCE)
 
 
-def main() -> None:
-    """Write docs/pictures/demo.png."""
+def screenshot(path: Path) -> None:
+    """The page with a result, as a PNG."""
     with served() as address, browser() as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 1180})
         page.goto(address)
@@ -95,9 +96,4 @@ def main() -> None:
         page.wait_for_timeout(1000)  # pictures fade in
         with Image.open(io.BytesIO(page.screenshot(full_page=True))) as image:
             small = image.convert("RGB").resize((WIDTH, round(WIDTH * image.height / image.width)))
-        small.quantize(COLORS, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
-
-
-if __name__ == "__main__":
-    main()
+        small.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)

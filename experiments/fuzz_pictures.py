@@ -44,7 +44,7 @@ def run(case: Any, data: bytes, folder: Path) -> tuple[int, Callable[[], bool]]:
     source.write_bytes(data)
     format = random.Random(case.id).choice(("png", "png", "tiff", "webp", "jpg"))
     target = folder / f"out.{format}"
-    command = Upscale((str(source),), scale=2, out=target, weights="x2")
+    command = Upscale((str(source),), scale=2, out=str(target), weights="x2")
     cli._command = lambda argv: command
     return exit_code(cli.main, ["upscale"]), lambda: _twice(source, target)
 

@@ -73,19 +73,23 @@ def middle(image: Num[np.ndarray, "h w *c"], side: int) -> Num[np.ndarray, "side
 
 
 def taking_turns(
-    calls: Mapping[Name, Callable[[], Any]], rounds: int, warm_up: int = 1
+    calls: Mapping[Name, Callable[[], Any]],
+    rounds: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
     """Seconds of every call, sorted; all in turns, `rounds` times, after some that do not count.
 
-    A call must wait for its result.
+    A call must wait for its result. With `time.process_time` for a clock they are those that this
+    process has on the processors, all threads together, which other work changes less.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for turn in range(-warm_up, rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: sorted(times) for name, times in seconds.items()}
 
 

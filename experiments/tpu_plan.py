@@ -1,7 +1,8 @@
 """What a training step would need and cost on TPU slices, compiled without a TPU.
 
     pip install "libtpu==0.0.42.*"
-    python experiments/tpu_plan.py [--recipe experiments/paper.py] [--slices v5e:2x2 v5p:2x2x1 ...]
+    python -m experiments.tpu_plan [--recipe experiments/paper.py] [--slices v5e:2x2 v5p:2x2x1 ...]
+        [--batches 8 32] [--backwards truncated full ...] [--json experiments/tpu_plan.json]
 
 The ahead-of-time compiler of libtpu compiles the real step (`--strategy shard_map`), with its
 all-reduce, for each slice. That takes minutes for each, on one core, nearly all of it in register
@@ -14,16 +15,22 @@ compiler expects of every operation, times the iterations of the loop it is in, 
 at the rate of all links of the chip (small slices use fewer), not overlapped and without latency.
 Nothing accounts for input or for waiting for the slowest host. No TPU ran.
 
+`compile_step` does the same for devices that are there, such as the virtual ones of a CPU.
+
 Rates and numbers of units are those of Google's pages, read in November 2026:
 https://docs.cloud.google.com/tpu/docs/v5e, .../v6e and .../v5p-training.
 """
 
 import dataclasses
 import functools
+import itertools
+import json
 import math
 import os
 import re
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -40,6 +47,7 @@ import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments import harness
 from isrrescnet_jax.train import Recipe, init_state, train_step
 from isrrescnet_jax.train.parallel import AXIS, ShardMap
 from isrrescnet_jax.train.recipe import load_recipe
@@ -81,13 +89,33 @@ CHIPS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """A training step, compiled for many devices.
+
+    Attributes:
+        chips: how many.
+        memory: bytes of one chip's memory that the program needs.
+        flops: of convolutions and products, per chip and step.
+        reduced: bytes that every chip hands to the all-reduce.
+        text: the program.
+    """
+
+    chips: int
+    memory: int
+    flops: float
+    reduced: int
+    text: str = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
-    """One slice and per-chip batch.
+    """One slice, per-chip batch and way back.
 
     Attributes:
         slice: name of the slice.
         chips: how many it has.
         batch: images per chip.
+        backward: how gradients go through the iterations (`TrainConfig.backward`).
         hbm: bytes of one chip's memory that the program needs.
         flops: of convolutions and products, per chip and step.
         cycles: that the compiler expects, per chip and step.
@@ -97,6 +125,7 @@ class Plan:
     slice: str
     chips: int
     batch: int
+    backward: str
     hbm: int
     flops: float
     cycles: int
@@ -210,17 +239,22 @@ def estimated_cycles(program: str) -> int:
 # --- the plan -------------------------------------------------------------------------------------
 
 
-def plan(recipe: Recipe, name: str, batch: int) -> Plan:
-    """Compile the step for a slice and read off what the compiler says."""
-    config = recipe.config
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
-    devices = ShardMap(topology.devices)
-    shape = (batch * len(topology.devices), config.data.patch, config.data.patch, 3)
+def compile_step(recipe: Recipe, devices: Sequence[Any], batch: int) -> Step:
+    """Compile the step for these devices, which need not be there.
+
+    Args:
+        recipe: what is trained.
+        devices: of `jax.devices()` or of a topology.
+        batch: images for each.
+    """
+    config, count = recipe.config, len(devices)
+    across = ShardMap(devices)
+    shape = (batch * count, config.data.patch, config.data.patch, 3)
     low = config.data.patch // config.data.scale
     state = jax.eval_shape(lambda: init_state(recipe, fresh_params(config)))
 
     def placed(tree, spec):
-        sharding = NamedSharding(devices.mesh, spec)
+        sharding = NamedSharding(across.mesh, spec)
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
         )
@@ -230,38 +264,64 @@ def plan(recipe: Recipe, name: str, batch: int) -> Plan:
         "hr": jax.ShapeDtypeStruct(shape, jnp.uint8),
     }
     step = functools.partial(train_step, recipe=recipe, axis_name=AXIS)
-    traced = devices.compile(step).trace(
+    traced = across.compile(step).trace(
         placed(state, PartitionSpec()), placed(images, PartitionSpec(AXIS))
     )
     program = traced.lower().compile()
     memory, text = program.memory_analysis(), program.as_text()
     assert memory is not None and text is not None
     # Arguments and results share their memory where they are donated.
-    hbm = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
+    needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    needed += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Step(count, needed, float(count_flops(traced.jaxpr.jaxpr)), all_reduced(text), text)
+
+
+def plan(recipe: Recipe, name: str, batch: int) -> Plan:
+    """Compile the step for a slice and read off what the compiler says."""
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    step = compile_step(recipe, topology.devices, batch)
     return Plan(
         slice=name,
-        chips=len(topology.devices),
+        chips=step.chips,
         batch=batch,
-        hbm=hbm - memory.alias_size_in_bytes,
-        flops=float(count_flops(traced.jaxpr.jaxpr)),
-        cycles=estimated_cycles(text),
-        reduced=all_reduced(text),
+        backward=recipe.config.backward,
+        hbm=step.memory,
+        flops=step.flops,
+        cycles=estimated_cycles(step.text),
+        reduced=step.reduced,
     )
+
+
+def with_backward(recipe: Recipe, backward: Any) -> Recipe:
+    """The recipe with gradients that go through the iterations in another way."""
+    return dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, backward=backward))
+
+
+def keep(path: Path | None, plan: Plan) -> None:
+    """Put a row into the JSON, in the place of the one for the same program."""
+    if path is not None:
+        rows = json.loads(path.read_text())["rows"] if path.exists() else []
+        new = dataclasses.asdict(plan)
+        same = ("slice", "batch", "backward")
+        rows = [row for row in rows if any(row[name] != new[name] for name in same)]
+        harness.write_json(path, [*rows, new], "jax", "libtpu")
 
 
 def table(plans: list[Plan]) -> str:
     """Markdown; estimates are in italics."""
     lines = [
-        "| slice | chips | images per chip | HBM per chip, GiB (of) | TFLOP per chip and step "
-        "| *step, s (share of peak)* | all-reduced, MB (*ms*) | *scaling efficiency* |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| slice | chips | images per chip | way back | HBM per chip, GiB (of) "
+        "| TFLOP per chip and step | *step, s (share of peak)* "
+        "| all-reduced, MB (*ms*) | *scaling efficiency* |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for p in plans:
         seconds = p.compute_seconds + p.reduce_seconds
         efficiency = f"{100 * p.efficiency:.1f} %" if p.efficiency < 0.999 else "> 99.9 %"
         lines.append(
-            f"| {p.slice} | {p.chips} | {p.batch} | {p.hbm / 2**30:.2f} ({p.chip.hbm / 2**30:.2f}) "
-            f"| {p.flops / 1e12:.1f} | {seconds:.2f} ({100 * p.share_of_peak:.1f} %) "
+            f"| {p.slice} | {p.chips} | {p.batch} | {p.backward} "
+            f"| {p.hbm / 2**30:.2f} ({p.chip.hbm / 2**30:.2f}) | {p.flops / 1e12:.1f} "
+            f"| {seconds:.2f} ({100 * p.share_of_peak:.1f} %) "
             f"| {p.reduced / 1e6:.2f} ({1e3 * p.reduce_seconds:.3f}) | {efficiency} |"
         )
     return "\n".join(lines)
@@ -271,7 +331,9 @@ def main(
     recipe: str = "experiments/paper.py",
     slices: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = SLICES,
     batches: tuple[int, ...] = (8,),
+    backwards: tuple[str, ...] = (),
     dtype: str = "bfloat16",
+    json: Path | None = None,
 ) -> None:
     """Print the table.
 
@@ -279,7 +341,9 @@ def main(
         recipe: what is trained.
         slices: TYPE:SHAPE as the compiler knows them, such as v5e:4x8 or v5p:2x2x4.
         batches: images per chip.
+        backwards: ways back through the iterations; that of the recipe if none is named.
         dtype: of the features.
+        json: file for the numbers; rows of other programs stay there.
     """
     for name in slices:
         if name.split(":")[0] not in CHIPS:
@@ -287,15 +351,17 @@ def main(
     loaded = load_recipe(recipe)
     loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, dtype=dtype))
     plans = []
-    for name in slices:
-        for batch in batches:
-            start = time.monotonic()
-            try:
-                plans.append(plan(loaded, name, batch))
-            except jax.errors.JaxRuntimeError as error:  # no such slice, or too little memory
-                print(f"{name}, {batch} images per chip: {error}", flush=True)
-            else:
-                print(plans[-1], f"compiled in {time.monotonic() - start:.0f} s", flush=True)
+    for name, batch, backward in itertools.product(
+        slices, batches, backwards or (loaded.config.backward,)
+    ):
+        start = time.monotonic()
+        try:
+            plans.append(plan(with_backward(loaded, backward), name, batch))
+        except jax.errors.JaxRuntimeError as error:  # no such slice, or too little memory
+            print(f"{name}, {batch} images per chip, {backward}: {error}", flush=True)
+        else:
+            print(plans[-1], f"compiled in {time.monotonic() - start:.0f} s", flush=True)
+            keep(json, plans[-1])
     print(f"\n{table(plans)}")
 
 

@@ -8,7 +8,8 @@ then, and how good it is, is in MODEL_CARD.md beside them. For every scale:
     isrrescnet train experiments/exact.py --scale 4 --data train/ --validation crops/ \\
         --workdir runs/x4
     python -m experiments.weights finish runs/x4/weights.safetensors x4.safetensors --about "..."
-    python -m experiments.weights curve examples/validation.png runs/x2 runs/x3 runs/x4
+    python -m experiments.weights curve curves.png runs/x2 runs/x3 runs/x4
+    python -m experiments.weights log runs/x4 experiments/training_x4.json --before 27.4244
 """
 
 import dataclasses
@@ -23,6 +24,8 @@ from tyro.conf import Positional, subcommand
 
 from isrrescnet_jax import Weights, load_weights, save_weights
 from isrrescnet_jax.weights import load_weights_and_metadata
+
+from . import harness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Crops:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Draw the validation PSNR of runs."""
+    """Draw validation PSNR and loss of runs."""
 
     target: Positional[Path]
     """Picture to write."""
@@ -121,19 +124,38 @@ class Curve:
 
     def run(self) -> None:
         """Draw it."""
-        from matplotlib.figure import Figure
+        from .pictures.curves import training
 
-        figure = Figure(figsize=(3 * len(self.runs), 2.6), layout="constrained")
-        all_axes = figure.subplots(1, len(self.runs), squeeze=False)[0]
-        for axes, folder in zip(all_axes, self.runs, strict=True):
-            lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-            points = [(a["step"], a["validation_psnr"]) for a in lines if "validation_psnr" in a]
+        runs = {}
+        for folder in self.runs:
             scale = json.loads((folder / "config.json").read_text())["model"]["scale"]
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=4)
-            axes.set(title=f"x{scale}", xlabel="step")
-            axes.grid(alpha=0.3)
-        all_axes[0].set_ylabel("PSNR on Y, dB")
-        figure.savefig(self.target, dpi=120)
+            runs[f"x{scale}"] = _lines(folder)
+        training(self.target, runs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """Keep the curves of a run, without what its machine makes of them."""
+
+    source: Positional[Path]
+    """Its WORKDIR."""
+    target: Positional[Path]
+    """JSON to write."""
+    before: float | None = None
+    """Validation PSNR of the weights that it went on from."""
+
+    def run(self) -> None:
+        """Write it."""
+        names = ("step", "loss", "learning_rate", "validation_psnr")
+        rows = [{n: line[n] for n in names if n in line} for line in _lines(self.source)]
+        if self.before is not None:
+            rows.insert(0, {"step": 0, "validation_psnr": self.before})
+        rounded = [{n: round(value, 6) for n, value in row.items()} for row in rows]
+        harness.write_json(self.target, rounded, "jax", "optax")
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 if __name__ == "__main__":
@@ -141,6 +163,7 @@ if __name__ == "__main__":
         Annotated[Lengthen, subcommand("lengthen")]
         | Annotated[Crops, subcommand("crops")]
         | Annotated[Curve, subcommand("curve")]
+        | Annotated[Log, subcommand("log")]
         | Annotated[Finish, subcommand("finish")],
         description=__doc__,
     )

@@ -12,9 +12,13 @@ from typing import Any
 # Which extra of the package brings a module; all others belong to "train".
 EXTRAS = {
     "flatbuffers": "export",
+    "fsspec": "buckets",
     "gradio": "demo",
     "huggingface_hub": "hub",
     "matplotlib": "figures",
+    "pandas": "ray",
+    "pyarrow": "ray",
+    "ray": "ray",
 }
 
 

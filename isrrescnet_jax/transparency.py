@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 Model = Callable[[Float[np.ndarray, "h w c"]], Float[np.ndarray, "H W c"]]
 
-# What a picture is put on: what a page, a dark one and something in between look like.
-_BACKGROUNDS = np.float32([0, 128, 255])
+# What a picture is put on: a page, something in between, and a dark page.
+_BACKGROUNDS = np.array([255, 128, 0], np.float32)
 # Pixels: an edge of the mask farther away changes alpha by less than a grey level.
 _NEAR = 3
 # Grey levels beyond those around that a composite may have, and a colour, which is seen less.
@@ -18,11 +18,12 @@ _AT_ONCE = 1 << 18  # pixels of the result
 
 
 def restore(
-    model: Model, color: Float[np.ndarray, "h w c"], alpha: Float[np.ndarray, "h w"]
+    model: Model, color: Real[np.ndarray, "h w c"], alpha: Real[np.ndarray, "h w"]
 ) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
     """Colour and alpha that look on any background like what the model makes of the composite.
 
-    With f the model, c the colour, a = alpha / 255 and backgrounds b of black, grey and white,
+    With f the model, c the colour, a = alpha / 255 and backgrounds b, white first, of white, grey
+    and black,
 
         (C, A) = argmin max_b |A C + (1 - A) b - f(a c + (1 - a) b)|
 
@@ -40,6 +41,7 @@ def restore(
     Returns:
         Colour and alpha in [0, 255], or as the model gives it where all of alpha is flat.
     """
+    color, alpha = np.asarray(color, np.float32), np.asarray(alpha, np.float32)
     near = _edges(alpha)
     if not near.any():
         big = model(_extended(color, alpha))

@@ -26,6 +26,8 @@ CHECKED = ["isrrescnet_jax", "convert"]
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 jaxtyping.install_import_hook(CHECKED, CHECKER)
 
+from bucket import bucket  # noqa: E402, F401
+
 import isrrescnet_jax as isr  # noqa: E402
 
 settings.register_profile(

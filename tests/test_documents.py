@@ -4,25 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+from blocks import blocks, run
 from conftest import photo
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo(9, 10)[0]).save("photo.png")
-    found = blocks((ROOT / name).read_text())
-    assert found
-    namespace = {"__name__": "__main__"}
-    for index, block in enumerate(found):
-        exec(compile(block, f"{name}, block {index}", "exec"), namespace)
+    assert blocks((ROOT / name).read_text())
+    run(ROOT / name)
 
 
 def test_relative_links_lead_somewhere():

@@ -150,6 +150,8 @@ def test_a_large_picture_goes_in_parts(monkeypatch):
         return np.square(picture.repeat(2, 0).repeat(2, 1)) / 255
 
     whole = restore(model, color, alpha)
+    eight = restore(model, color.astype(np.uint8), alpha.astype(np.uint8))
+    assert all(result.dtype == np.float32 for result in (*whole, *eight))
     monkeypatch.setattr(isrrescnet_jax.transparency, "_AT_ONCE", 60)
     for a, b in zip(whole, restore(model, color, alpha), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -20,12 +20,14 @@ from jaxtyping import Float, Num
 from PIL import Image
 
 from isrrescnet_jax.evaluation import metrics
+from isrrescnet_jax.files import atomic_path
 
 from .. import harness
 
 # Okabe and Ito's colours, which those see as different who do not see red or green.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#868e96"
+DPI = 110  # of all figures
 
 Found = dict[str, Any]
 
@@ -154,9 +156,12 @@ def label(axes: Any, title: str, x: str, y: str, legend: bool = True) -> None:
         axes.legend(fontsize=7, framealpha=0.9)
 
 
-def save(figure: Any, path: Path) -> None:
-    """As PNG, of 256 colours: half of the bytes."""
+def save(figure: Any, path: Path, colours: int | None = 256) -> None:
+    """As PNG, of so many colours; 256 are half of the bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    colours = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    colours.save(path, format="png", optimize=True)
+    figure.savefig(buffer, dpi=DPI)
+    image = Image.open(buffer).convert("RGB")
+    if colours is not None:
+        image = image.quantize(colours, dither=Image.Dither.NONE)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="png", optimize=True)

@@ -1,6 +1,6 @@
 """The command line.
 
-`isrrescnet upscale | evaluate | degrade | compare | export | demo | train | info`
+`isrrescnet upscale | evaluate | degrade | compare | export | demo | pack | train | info`
 
 Bad arguments and bad input end in one line on standard error and exit code 2; a batch goes on past
 a bad file, names it at the end, and exits with 2 all the same.
@@ -87,6 +87,7 @@ def _command(argv: list[str]) -> Any:
         from .evaluate import Evaluate
         from .export import Export
         from .info import Info
+        from .pack import Pack
         from .train import Train
         from .upscale import Upscale
 
@@ -100,6 +101,7 @@ def _command(argv: list[str]) -> Any:
                 | Annotated[Compare, subcommand("compare")]
                 | Annotated[Export, subcommand("export")]
                 | Annotated[Demo, subcommand("demo")]
+                | Annotated[Pack, subcommand("pack")]
                 | Annotated[Train, subcommand("train")]
                 | Annotated[Info, subcommand("info")],
                 args=argv,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .. import __version__, images
+from .. import __version__, images, remote
 from ..files import check_possible
 from ..messages import one_line, printable, say
 from .reports import check_reports, write_report
@@ -88,30 +88,24 @@ class Files:
     replaced if it is such a report, or with --overwrite."""
 
     def plan(
-        self, out: Path | None, default: Path | None = None, figures: Path | None = None
+        self, destination: str | None, default: Path | None = None, figures: Path | None = None
     ) -> Batch:
         """Inputs and outputs; says how many. Without pictures to do there are no jobs.
 
         Args:
-            out, default: folder or file of the results.
+            destination, default: folder or file of the results.
             figures: folder for a figure of each picture.
         """
-        names = self.inputs + self.input
-        if not names:
-            raise ValueError("name at least one picture, folder or pattern (see --help)")
-        if out is None:
-            out = STANDARD if str(STANDARD) in names else default
+        names, mine = self.checked()
+        for name in (*names, destination or ""):
+            if remote.is_remote(name):
+                raise ValueError(f"{name}: an address is for --ray")
+        out = default if destination is None else Path(destination)
+        if destination is None and str(STANDARD) in names:
+            out = STANDARD
         if out is None:
             raise ValueError("name a folder for the results: --out DIR")
-        if self.overwrite and self.skip_existing:
-            raise ValueError("--overwrite and --skip-existing exclude each other")
-        if self.suffix != Path(self.suffix).name and self.suffix:
-            raise ValueError(f"--suffix must be a part of a name, not {self.suffix}")
-        part = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        if not part or not 1 <= int(part[1]) <= int(part[2]):
-            raise ValueError(f"--shard must be I/N with I from 1 to N, not {self.shard}")
         found = images.search(names, self.recursive, without=out)
-        mine = slice(int(part[1]) - 1, None, int(part[2]))
         sources = found.files[mine]
         below = found.below[mine]
         jobs = self._jobs(sources, below, out, found.files)
@@ -147,6 +141,29 @@ class Files:
                 _write_json(batch, [])
         return dataclasses.replace(batch, jobs=[]) if self.dry_run else batch
 
+    def checked(self) -> tuple[tuple[str, ...], slice]:
+        """What is named, and which of the pictures are for this process.
+
+        Raises:
+            ValueError: nothing is, or options make no sense.
+        """
+        names = self.inputs + self.input
+        if not names:
+            raise ValueError("name at least one picture, folder or pattern (see --help)")
+        if self.overwrite and self.skip_existing:
+            raise ValueError("--overwrite and --skip-existing exclude each other")
+        if self.suffix != Path(self.suffix).name and self.suffix:
+            raise ValueError(f"--suffix must be a part of a name, not {self.suffix}")
+        part = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not part or not 1 <= int(part[1]) <= int(part[2]):
+            raise ValueError(f"--shard must be I/N with I from 1 to N, not {self.shard}")
+        return names, slice(int(part[1]) - 1, None, int(part[2]))
+
+    @property
+    def ending(self) -> str:
+        """Of the names of results in a folder."""
+        return f"{self.suffix}.{self.format or 'png'}"
+
     def appeared(self, job: Job) -> Done:
         """What is done where the result was not there at first, and is now.
 
@@ -168,8 +185,7 @@ class Files:
         existing = self._existing
         one = out == STANDARD or (not out.is_dir() and out.suffix.lower() in images.READABLE)
         if not one:
-            ending = f"{self.suffix}.{self.format or 'png'}"
-            return images.plan_outputs(sources, out, ending, existing, below, others)
+            return images.plan_outputs(sources, out, self.ending, existing, below, others)
         if len(sources) != 1:
             raise ValueError(f"--out {out} is for one picture, not {len(sources)}: name a folder")
         if self.suffix:

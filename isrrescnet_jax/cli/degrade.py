@@ -1,28 +1,50 @@
 """`isrrescnet degrade`."""
 
 import dataclasses
+import functools
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
 from tyro.conf import arg
 
-from .. import images
+from .. import cluster, images
 from .batch import Done, Files, Job, report
+from .fleet import Fleet, on_ray
 from .model import read_kernel
 from .startup import uncollected
-from .streams import STANDARD, open_film, save
+from .streams import STANDARD, encoded, open_film, save
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A picture that was read, what noise it gets, and what the result cannot have of its file."""
+
+    hr: np.ndarray
+    seed: int
+    icc: bytes | None
+    note: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reduced:
+    """The result, and of what size the picture was."""
+
+    picture: images.Picture
+    shape: tuple[int, ...]
+    note: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Degrade(Files):
+class Degrade(Files, Fleet):
     """Make low-resolution pictures as the benchmarks have them (MATLAB's bicubic imresize)."""
 
     scale: Annotated[Literal[2, 3, 4], arg(aliases=["-s"])] = 4
     """Factor by which height and width shrink; pictures are cut to multiples of it first."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Folder for the results, named <stem>.png; for one picture also a file, or -."""
+    out: Annotated[str | None, arg(aliases=["-o"])] = None
+    """Folder for the results, named <stem>.png; for one picture also a file, or -. With --ray also
+    an address."""
     border: Literal["symmetric", "replicate"] = "symmetric"
     """Beyond its edge a picture is mirrored, or its edge pixels are repeated."""
     kernel: Path | None = None
@@ -34,35 +56,23 @@ class Degrade(Files):
 
     def run(self) -> int:
         """Reduce every picture; 0, or 2 if one failed."""
-        kernel = None if self.kernel is None else read_kernel(self.kernel)
+        if self.ray is not None:
+            if self.out is None:
+                raise ValueError("name a folder for the results: --out DIR")
+            return on_ray(self, self.out, functools.partial(Reducing, self, self._kernel()))
+        kernel = self._kernel()
         batch = self.plan(self.out)
         if not batch.jobs:
             return 0
         with uncollected():
-            from ..evaluation.degrade import degrade
+            from ..evaluation import degrade as _  # noqa: F401
             from .overlap import overlapped
 
-        notes: dict[Job, str] = {}
+        def read(job: Job) -> Task:
+            return self.task(open_film(job[0]), job[0].name)
 
-        def read(job: Job) -> tuple[int, np.ndarray, bytes | None]:
-            film = open_film(job[0])
-            if film.kind != "still":
-                notes[job] = f"{film.count} pictures in one file: only the first was done"
-            picture = next(iter(film.pictures))
-            if picture.alpha is not None:
-                raise ValueError("pictures with transparency cannot be degraded")
-            seed = self.seed + zlib.crc32(job[0].name.encode())
-            return seed, images.to_uint8(picture.color), picture.icc
-
-        def compute(
-            value: tuple[int, np.ndarray, bytes | None],
-        ) -> tuple[tuple[int, ...], images.Picture]:
-            seed, hr, icc = value
-            lr = degrade(hr, self.scale, self.border, kernel, self.noise, seed)
-            return hr.shape, images.Picture(lr.astype(np.float32), icc=icc)
-
-        def write(job: Job, result: tuple[tuple[int, ...], images.Picture]) -> Done:
-            shape, picture = result
+        def write(job: Job, result: Reduced) -> Done:
+            picture = result.picture
             target = Path(f"-.{self.format or 'png'}") if job[1] == STANDARD else job[1]
             images.check_writable(picture, target)
             film, format = images.Film([picture]), images.format_of(target)
@@ -70,6 +80,63 @@ class Degrade(Files):
                 return self.appeared(job)
             height, width = picture.color.shape[:2]
             details = {"width": width, "height": height, "scale": self.scale}
-            return Done(f"{job[0]} {shape[1]}x{shape[0]} -> {job[1]}", details, notes.get(job, ""))
+            size = f"{result.shape[1]}x{result.shape[0]}"
+            return Done(f"{job[0]} {size} -> {job[1]}", details, result.note)
 
+        compute = functools.partial(self.compute, kernel=kernel)
         return report(batch, overlapped(batch.jobs, read, [compute], write))
+
+    def _kernel(self) -> np.ndarray | None:
+        return None if self.kernel is None else read_kernel(self.kernel)
+
+    def task(self, film: images.Film, name: str) -> Task:
+        """What to do for a file of this name.
+
+        Raises:
+            ValueError: it has transparency.
+        """
+        several = film.kind != "still"
+        note = f"{film.count} pictures in one file: only the first was done" if several else ""
+        picture = next(iter(film.pictures))
+        if picture.alpha is not None:
+            raise ValueError("pictures with transparency cannot be degraded")
+        seed = self.seed + zlib.crc32(name.encode())
+        return Task(images.to_uint8(picture.color), seed, picture.icc, note)
+
+    def compute(self, task: Task, kernel: np.ndarray | None) -> Reduced:
+        """The picture, reduced."""
+        from ..evaluation.degrade import degrade
+
+        lr = degrade(task.hr, self.scale, self.border, kernel, self.noise, task.seed)
+        picture = images.Picture(lr.astype(np.float32), icc=task.icc)
+        return Reduced(picture, task.hr.shape, task.note)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reducing:
+    """`degrade` for other processes (`cluster.Work`)."""
+
+    options: Degrade
+    kernel: np.ndarray | None
+    accelerated = False
+
+    def read(self, job: cluster.Job) -> Task:
+        """The picture, decoded."""
+        film = images.film_of(job.load(), job.source)
+        return self.options.task(film, PurePosixPath(job.source).name)
+
+    def ready(self) -> None:
+        """Nothing is needed."""
+
+    def compute(self, ready: None, value: Task) -> Reduced:
+        """Reduced."""
+        return self.options.compute(value, self.kernel)
+
+    def encode(self, job: cluster.Job, result: Reduced) -> tuple[bytes, cluster.Record]:
+        """The file, and its size in pixels."""
+        images.check_writable(result.picture, job.name)
+        height, width = result.picture.color.shape[:2]
+        data = encoded(images.Film([result.picture]), images.format_of(job.name))
+        return data, cluster.Record(
+            job.source, job.name, width=width, height=height, note=result.note
+        )

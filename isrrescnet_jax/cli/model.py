@@ -74,8 +74,6 @@ class Model:
             operator = operators.Blur(scale, read_kernel(self.kernel), reference=reference)
         else:
             operator = getattr(operators, self.operator.capitalize())(scale, reference=reference)
-        memory = self.max_memory
-        memory = None if memory is None else parse_bytes(memory, "--max-memory")
         return Upscaler(
             weights,
             scale,
@@ -85,10 +83,23 @@ class Model:
             dtype=self.dtype,
             ensemble=self.ensemble,
             tile=None if self.tile == "none" else self.tile,
-            max_memory=memory,
+            max_memory=self.memory,
             device=device,
             progress=True,
         )
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that one picture may take, if there is a limit."""
+        return None if self.max_memory is None else parse_bytes(self.max_memory, "--max-memory")
+
+    def anywhere(self) -> Any:
+        """The same options from every working folder."""
+        weights, kernel = self.weights, self.kernel
+        if weights is not None and Path(weights).exists():
+            weights = str(Path(weights).resolve())
+        kernel = None if kernel is None else kernel.resolve()
+        return dataclasses.replace(self, weights=weights, kernel=kernel)
 
     def software(self, upscaler: "isrrescnet_jax.upscaler.Upscaler") -> str:
         """Program, version, weights and the options that change results, without any path."""

@@ -8,7 +8,7 @@ from .. import images
 from ..images import STANDARD
 from .startup import Nowhere
 
-__all__ = ["STANDARD", "open_film", "save"]
+__all__ = ["STANDARD", "encoded", "open_film", "save"]
 
 
 def open_film(source: Path) -> images.Film:
@@ -36,8 +36,13 @@ def save(film: images.Film, target: Path, format: str, replace: bool = True) -> 
         return True
     if isinstance(sys.stdout, Nowhere):
         raise ValueError("standard output is closed")
-    buffer = io.BytesIO()
-    images.encode_film(film, format, buffer)
-    sys.stdout.buffer.write(buffer.getvalue())
+    sys.stdout.buffer.write(encoded(film, format))
     sys.stdout.buffer.flush()
     return True
+
+
+def encoded(film: images.Film, format: str) -> bytes:
+    """The file of all pictures."""
+    buffer = io.BytesIO()
+    images.encode_film(film, format, buffer)
+    return buffer.getvalue()

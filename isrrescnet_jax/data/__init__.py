@@ -1,4 +1,4 @@
-"""Training data: folders and TFDS in, batches of aligned random patches out."""
+"""Training data: folders, shards and TFDS in, batches of aligned random patches out."""
 
 from .batches import Measure, Streams, train_batches
 from .config import DataConfig

@@ -1,6 +1,7 @@
 """Batches of random patches, in an order that the seed decides.
 
     pairs -> repeat -> shuffle -> random patch -> this process's share -> batch
+    pairs in shards -> `Order` -> random patch -> this process's share -> batch
 
 Every patch is a function of the seed and of its place in the stream alone, so the number of batches
 taken so far is all the state there is, whatever the number of processes.
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import DataConfig
-from .pairs import Pairs
+from .order import Order
+from .pairs import Pair, Pairs
 from .patches import random_patch
 from .sources import source
 
@@ -69,18 +71,13 @@ def train_batches(
     if config.batch % process_count:
         raise ValueError(f"a batch of {config.batch} cannot be shared by {process_count} processes")
     pairs = _announced(source(config), process_index) if pairs is None else pairs
-    usable = len(pairs) * config.repeats // config.batch * config.batch
-    if not usable:
-        raise ValueError(
-            f"{len(pairs)} images x {config.repeats} repeats do not fill a batch of "
-            f"{config.batch}: raise repeats to {-(-config.batch // len(pairs))} or more"
-        )
+    if isinstance(pairs, Pairs) and pairs.shards and process_index == 0:
+        _warn_of_shared_shards(_order(pairs, config), process_count)
     of_images = isinstance(pairs, Pairs)
     pick = functools.partial(_example, config=config, measure=measure, of_images=of_images)
-    # Repeated before shuffled: Grain takes long to shuffle a few hundred items.
-    patches = grain.MapDataset.source(pairs).seed(config.seed).repeat(config.repeats).shuffle()
+    patches = _drawn(pairs, config)
     # Random before shared: a patch does not depend on the number of processes.
-    patches = patches[:usable].random_map(pick)[process_index::process_count]
+    patches = patches.random_map(pick)[process_index::process_count]
     batches = patches.batch(config.batch // process_count).repeat()
     # Decoding releases Python's lock; cutting patches holds it, and more threads only fight for it.
     held = isinstance(pairs, Pairs) and pairs.all_kept
@@ -93,6 +90,54 @@ def train_batches(
         options = grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=4)
         stream = stream.mp_prefetch(options, _end_with_parent)
     return iter(stream)
+
+
+def _drawn(pairs: Any, config: DataConfig) -> "grain.MapDataset":
+    """Pairs or examples, again and again, in the order of the seed; an epoch is of full batches."""
+    import grain
+
+    if isinstance(pairs, Pairs) and pairs.shards:
+        order = _order(pairs, config)
+        usable, images = order.steps * order.batch, order.fewest * order.groups
+    else:
+        order, images = None, len(pairs)
+        usable = images * config.repeats // config.batch * config.batch
+    if not usable:
+        raise ValueError(
+            f"{len(pairs)} images x {config.repeats} repeats do not fill a batch of "
+            f"{config.batch}: raise repeats to {-(-config.batch // max(images, 1))} or more"
+        )
+    if order is not None:
+        return grain.MapDataset.source(_Ordered(pairs, order)).seed(config.seed)
+    # Repeated before shuffled: Grain takes long to shuffle a few hundred items.
+    patches = grain.MapDataset.source(pairs).seed(config.seed).repeat(config.repeats).shuffle()
+    return patches[:usable]
+
+
+def _order(pairs: Pairs, config: DataConfig) -> Order:
+    return Order(pairs.shards, config.batch, config.repeats, config.seed)
+
+
+class _Ordered:
+    """Pairs in an order that has no end."""
+
+    def __init__(self, pairs: Pairs, order: Order):
+        self._pairs, self._order = pairs, order
+
+    def __len__(self) -> int:
+        return 2**48 // self._order.batch * self._order.batch
+
+    def __getitem__(self, index: int) -> Pair:
+        return self._pairs[self._order.record(int(index))]
+
+
+def _warn_of_shared_shards(order: Order, process_count: int) -> None:
+    if order.groups % process_count:
+        _log.warning(
+            "each of %d processes reads shards that others read, too: their number, %d, and the "
+            "batch, %d, have the greatest common divisor %d, which should be a multiple of %d",
+            *(process_count, len(order.counts), order.batch, order.groups, process_count),
+        )
 
 
 def _example(

@@ -11,8 +11,10 @@ class DataConfig:
     """Where training images come from, and how they become batches.
 
     Attributes:
-        hr: folder of high-resolution images, searched with its subfolders, or "tfds:NAME/CONFIG"
-            for a TFDS data set with the features `hr` and `lr`, such as "tfds:div2k/bicubic_x4".
+        hr: folder of high-resolution images, searched with its subfolders; folder or address
+            ("gs://BUCKET/FOLDER", "s3://BUCKET/FOLDER", ...) of the shards of `isrrescnet pack`; or
+            "tfds:NAME/CONFIG" for a TFDS data set with the features `hr` and `lr`, such as
+            "tfds:div2k/bicubic_x4".
         lr: folder of the low-resolution images that belong to them; by default they are made by
             bicubic reduction, once, and kept in `cache`.
         data_dir: folder of TFDS data sets; by default TFDS's own (~/tensorflow_datasets).
@@ -29,7 +31,7 @@ class DataConfig:
         skip_bad: leave out images that are damaged, too small or without a fitting partner, with a
             warning that names them, instead of stopping before the first step.
         memory: GiB of decoded images that are kept in memory (DIV2K needs 7). Those beyond it are
-            decoded for every patch.
+            decoded for every patch. Shards in use, of about 16 MB, come on top of it.
         cache: folder for low-resolution images that were made here; by default `lr` in
             $ISRRESCNET_CACHE (nowhere if that is empty), or ~/.cache/isrrescnet-jax/lr. May be
             deleted at any time.

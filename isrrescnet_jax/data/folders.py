@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from .. import images
+from .. import images, remote
 from ..cache import cache_limit, limit_cache
 from ..evaluation.degrade import degrade
 from ..evaluation.names import match
@@ -42,6 +42,8 @@ def find_images(folder: str) -> list[Path]:
     """
     if not folder:
         raise ValueError("no training images: give a folder or a TFDS data set")
+    if remote.is_remote(folder):
+        raise ValueError(f"{folder}: pictures must be in a folder of this machine")
     if not os.path.isdir(folder):
         raise ValueError(f"{folder}: no such folder")
     names = sorted(glob.glob("**/*", root_dir=folder, recursive=True))
@@ -58,8 +60,12 @@ def not_read(config: DataConfig) -> list[str]:
     return [f"{path}: not read, though it looks like an image" for path in found if path.is_file()]
 
 
-def load_files(files: Sequence[tuple[Path, Path | None]], config: DataConfig, index: int) -> Pair:
+def load_files(
+    files: Sequence[tuple[Path, Path | None]], config: DataConfig, index: int, keep: bool = True
+) -> Pair:
     """Files `index` of `find_files` as a pair; grey is repeated, alpha dropped.
+
+    An LR image that is made here is kept for the next time, unless not `keep`.
 
     Raises:
         FileNotFoundError: a dangling link.
@@ -69,7 +75,7 @@ def load_files(files: Sequence[tuple[Path, Path | None]], config: DataConfig, in
     path, lr_path = files[index]
     hr = images.read_rgb(path)
     check_large(path, hr, config)
-    lr = images.read_rgb(lr_path) if lr_path else _make_lr(hr, config)
+    lr = images.read_rgb(lr_path) if lr_path else _make_lr(hr, config, keep)
     return aligned(path, hr, lr, config)
 
 
@@ -81,11 +87,13 @@ def lr_cache_folder(config: DataConfig) -> Path | None:
     return folder and folder / "lr"
 
 
-def _make_lr(hr: UInt8[np.ndarray, "H W 3"], config: DataConfig) -> UInt8[np.ndarray, "h w 3"]:
+def _make_lr(
+    hr: UInt8[np.ndarray, "H W 3"], config: DataConfig, keep: bool
+) -> UInt8[np.ndarray, "h w 3"]:
     """`degrade`, remembered on disk under a hash of the pixels, the scale and the border."""
     if config.scale == 1:
         return hr
-    folder = lr_cache_folder(config)
+    folder = lr_cache_folder(config) if keep else None
     if folder is None:
         return degrade(hr, config.scale, border=config.border)
     key = hashlib.blake2b(np.ascontiguousarray(hr).data, digest_size=16)

@@ -24,14 +24,17 @@ class Pairs:
         names: of the images, for messages.
         left_out: what is wrong with the images that are not among them, one line each.
         remarks: what is odd about those that are, one line each, by kind (see `looks.remarks`).
+        shards: how many of them lie in each shard, one shard after the other; none if they lie in
+            files of their own.
     """
 
     def __init__(
         self,
-        names: list[str],
+        names: Sequence[str],
         load: Callable[[int], Pair],
         room: float,
         left_out: Sequence[str] = (),
+        shards: Sequence[int] = (),
     ):
         """`load(i)` gives the pair `names[i]`, or raises ValueError or FileNotFoundError.
 
@@ -40,8 +43,10 @@ class Pairs:
         self.names = names
         self.left_out = list(left_out)
         self.remarks: dict[str, list[str]] = {}
+        self.shards = tuple(shards)
         self._load = load
-        self._keys = list(range(len(names)))  # what `load` calls those that are not left out
+        # What `load` calls those that are not left out.
+        self._keys: Sequence[int] = range(len(names))
         self._room = room
         self._kept: dict[int, Pair] = {}
         self._lock = threading.Lock()
@@ -110,6 +115,12 @@ def check_large(name: object, hr: Image8, config: DataConfig) -> None:
     if min(height, width) < config.patch:
         patch = f"a patch of {config.patch}x{config.patch}"
         raise ValueError(f"{name}: {width}x{height} pixels, smaller than {patch}")
+
+
+def has_own_lr(name: object, config: DataConfig) -> None:
+    """Raise ValueError if low-resolution images are given beside those that come along."""
+    if config.lr is not None:
+        raise ValueError(f"{name} has its own low-resolution images: leave out lr")
 
 
 def aligned(name: object, hr: Image8, lr: Image8, config: DataConfig) -> Pair:

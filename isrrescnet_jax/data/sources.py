@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import images
 from .config import DataConfig
 from .folders import find_files, load_files, not_read
+from .packed import is_packed, packed_inventory, packed_pairs, verify
 from .pairs import Pairs
 from .tfds import find_examples, load_example
 
@@ -17,21 +18,26 @@ _SAMPLE = 4096  # bytes
 def check(config: DataConfig) -> list[str]:
     """Read all images; one line, with the name, for each that cannot be used to train.
 
-    That is: damaged, smaller than a patch, or without a partner of the right name and size.
+    That is: damaged, smaller than a patch, or without a partner of the right name and size. Of
+    shards, one line for each that is not as it was packed.
     """
+    if is_packed(config):
+        return verify(config.hr)
     pairs = _pairs(config)
     pairs.leave_out_bad()
     return pairs.left_out
 
 
 def source(config: DataConfig) -> Pairs:
-    """The pairs to train on, each read once to be sure of it.
+    """The pairs to train on, each read once to be sure of it; shards were looked at when packed.
 
     Raises:
         ValueError: images that cannot be used (all are named, see `check`; with `skip_bad` they are
             left out instead), none that can, or no such data.
         OSError: low-resolution images cannot be kept in the cache folder.
     """
+    if is_packed(config):
+        return packed_pairs(config, _room(config))
     pairs = _pairs(config)
     pairs.leave_out_bad()
     if not config.hr.startswith("tfds:"):
@@ -53,6 +59,8 @@ def inventory(config: DataConfig) -> str:
     Raises:
         ValueError, OSError: no such data.
     """
+    if is_packed(config):
+        return packed_inventory(config)
     if config.hr.startswith("tfds:"):
         _, names = find_examples(config)
         return _counted(len(names), names)
@@ -91,9 +99,14 @@ def _sampled(path: Path, root: str) -> str:
     return f"{name} {size} {key.hexdigest()}"
 
 
+def _room(config: DataConfig) -> float:
+    """Bytes of decoded images that each process may keep."""
+    return config.memory * 2**30 / (config.workers + 1)
+
+
 def _pairs(config: DataConfig) -> Pairs:
     """All pairs, not looked at yet."""
-    room = config.memory * 2**30 / (config.workers + 1)
+    room = _room(config)
     if config.hr.startswith("tfds:"):
         examples, names = find_examples(config)
         return Pairs(names, functools.partial(load_example, examples, names, config), room)

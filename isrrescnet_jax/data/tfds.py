@@ -14,7 +14,7 @@ from ..evaluation.degrade import Border, degrade
 from ..messages import one_line
 from .config import DataConfig
 from .folders import find_images
-from .pairs import Image8, Pair, aligned, check_large
+from .pairs import Image8, Pair, aligned, check_large, has_own_lr
 
 
 def find_examples(config: DataConfig) -> tuple[Sequence[Any], list[str]]:
@@ -23,8 +23,7 @@ def find_examples(config: DataConfig) -> tuple[Sequence[Any], list[str]]:
     from tensorflow_datasets.core.constants import DATA_DIR
 
     name = config.hr.removeprefix("tfds:")
-    if config.lr is not None:
-        raise ValueError(f"{name} has its own low-resolution images: leave out lr")
+    has_own_lr(name, config)
     try:
         examples: Any = tfds.data_source(
             name, split=config.split, data_dir=config.data_dir, download=False

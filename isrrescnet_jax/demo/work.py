@@ -155,7 +155,7 @@ def upscaled(
         progress: called with the part that is done, in [0, 1], and with what is being done.
     """
     scale = upscaler.operator.scale
-    # y, x_0 ... x_K and the noise level, of the colours, which come before any transparency.
+    # y, x_0 ... x_K and the noise level, of what is enlarged first: on white if transparent.
     seen: list[tuple[np.ndarray, list[np.ndarray], float | None]] = []
 
     def iterated(done: int, total: int) -> None:
@@ -182,7 +182,7 @@ def upscaled(
     gain = amplification(residuals[-1])
 
     def shown(color: np.ndarray) -> bytes:
-        return png(images.rounded(Picture(color, result.alpha, icc=picture.icc)))
+        return png(images.rounded(Picture(color, icc=picture.icc)))
 
     def residual(r: np.ndarray) -> bytes:
         return png(images.rounded(Picture(centred(r, gain).repeat(scale, 0).repeat(scale, 1))))

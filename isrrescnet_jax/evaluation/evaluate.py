@@ -23,7 +23,7 @@ from ..messages import one_line
 from . import metrics
 from .degrade import Border, degrade, modcrop, resize
 from .names import match
-from .origin import difference, remark
+from .origin import Difference, difference, remark
 
 PROTOCOLS = ("paper", "standard")
 
@@ -174,27 +174,43 @@ def evaluate(
         FileNotFoundError, ValueError: a folder that is not there or has no images, or not one HR
             image with an LR image of its name.
     """
-    pairs, problems, overlooked = _pairs(benchmark)
-    rows, differences = [], {}
+    pairs, problems, overlooked = pairs_of(benchmark)
+    measured = []
     for hr_path, lr_path in pairs:
         try:
-            hr, lr = _load(hr_path, lr_path, benchmark)
-            row, pictures = _measure(hr_path.stem, hr, lr, benchmark.scale, model, warm_up)
-            rows.append(row)
-            if lr_path and (apart := difference(hr, lr, benchmark.scale)):
-                differences[lr_path.name] = apart
+            hr, lr = load(hr_path, lr_path, benchmark)
+            row, pictures = measure(hr_path.stem, hr, lr, benchmark.scale, model, warm_up)
+            apart = difference(hr, lr, benchmark.scale) if lr_path else None
+            measured.append((row, lr_path, apart))
             if each is not None:
                 each(row, pictures)
         # JAX raises RuntimeError where memory runs out.
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             problems.append(one_line(error, hr_path))
+    return summary(benchmark, measured, problems, overlooked)
+
+
+def summary(
+    benchmark: Benchmark,
+    measured: Sequence[tuple[Row, Path | None, Difference | None]],
+    problems: list[str],
+    overlooked: tuple[Path, ...],
+) -> Report:
+    """The report: rows in order, with their LR files and how these differ from `degrade`'s."""
+    differences = {lr.name: apart for _, lr, apart in measured if lr and apart}
+    rows = [row for row, _, _ in measured]
     said = remark(differences, benchmark.lr or "", len(rows), benchmark.scale)
     return Report(benchmark, rows, problems, said, overlooked)
 
 
-def _load(
+def load(
     hr_path: Path, lr_path: Path | None, benchmark: Benchmark
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "h w 3"]]:
+    """A pair of pictures; the LR one is made if it has no file.
+
+    Raises:
+        OSError, ValueError: they cannot be read, or their sizes do not go together.
+    """
     scale = benchmark.scale
     hr = modcrop(images.read_rgb(hr_path), scale)
     if lr_path is None:
@@ -208,7 +224,7 @@ def _load(
     return hr, lr
 
 
-def _measure(
+def measure(
     name: str,
     hr: UInt8[np.ndarray, "H W 3"],
     lr: UInt8[np.ndarray, "h w 3"],
@@ -216,6 +232,11 @@ def _measure(
     model: Model,
     warm_up: bool,
 ) -> tuple[Row, dict[str, np.ndarray]]:
+    """The scores of a model on one pair, and the pictures "hr", "lr", "bicubic" and "sr".
+
+    Raises:
+        ValueError: the model's picture is of another size, or not finite.
+    """
     color = lr.astype(np.float32)
     if warm_up:
         model(color)
@@ -245,7 +266,7 @@ def _scores(
     }
 
 
-def _pairs(
+def pairs_of(
     benchmark: Benchmark,
 ) -> tuple[Sequence[tuple[Path, Path | None]], list[str], tuple[Path, ...]]:
     """HR and LR files of the same name, a line about each without partner, and what is not read."""

@@ -15,7 +15,7 @@ from .declared import Declared, check_room
 from .enlarge import enlarged, rounded
 from .frames import Film, encode_film, film_of, holds, open_film
 from .metadata import Metadata
-from .paths import STANDARD, checked_plan, find, plan_outputs, search
+from .paths import STANDARD, checked_plan, find, plan_outputs, result_name, search
 from .picture import Picture, as_rgb, to_uint8
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "read",
     "read_rgb",
     "rounded",
+    "result_name",
     "search",
     "to_uint8",
     "write",

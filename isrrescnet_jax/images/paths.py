@@ -187,12 +187,16 @@ def plan_outputs(
     folders = below or [Path()] * len(inputs)
     return checked_plan(
         [
-            (source, out_dir / folder / _name(source, suffix))
+            (source, out_dir / folder / result_name(_stem(source), suffix))
             for source, folder in zip(inputs, folders, strict=True)
         ],
         existing,
         others,
     )
+
+
+def _stem(source: Path) -> str:
+    return "stdin" if source == STANDARD else source.stem
 
 
 def checked_plan(
@@ -222,10 +226,17 @@ def checked_plan(
     return plan
 
 
-def _name(source: Path, suffix: str) -> str:
-    stem = "stdin" if source == STANDARD else source.stem
-    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
-        if len(stem) < 2:
+def result_name(stem: str, suffix: str) -> str:
+    """`stem` + `suffix`, cut before the suffix where it is longer than file systems allow.
+
+    >>> result_name("holiday/beach", "_x4.png")
+    'holiday/beach_x4.png'
+
+    Raises:
+        ValueError: nothing would be left of the stem.
+    """
+    while len(os.fsencode((stem + suffix).rpartition("/")[2])) > _LONGEST_NAME:
+        if len(stem.rpartition("/")[2]) < 2:
             raise ValueError(f"{suffix[:20]}...: too long for a name, which ends at 255 bytes")
         stem = stem[:-1]
     return stem + suffix

@@ -28,7 +28,8 @@ class Run:
     workdir: str
     """Folder of the run, local or gs://; the same command continues an interrupted run."""
     data: str | None = None
-    """Short for --data.hr: a folder of images or tfds:NAME/CONFIG."""
+    """Short for --data.hr: a folder of images, what `isrrescnet pack` made (gs://, s3://, ... too),
+    or tfds:NAME/CONFIG."""
     scale: Literal[2, 3, 4] | None = None
     """What config(scale) is given; or short for --model.scale and --data.scale together."""
     strategy: Literal["pmap", "shard_map"] = "pmap"

@@ -1,10 +1,16 @@
 """What the text says was measured is what the scripts have written."""
 
 import json
+import os
 from pathlib import Path
 from statistics import median
+from unittest import mock
+
+with mock.patch.dict(os.environ):  # where it hides accelerators, for itself alone
+    from experiments import tpu_plan
 
 FOLDER = Path(__file__).parents[2] / "experiments"
+DOCS = FOLDER.parent / "docs"
 
 
 def section(title: str) -> str:
@@ -22,6 +28,25 @@ def test_recipes_for_other_problems():
     for problem in ("deblur", "mri", "inpaint"):
         for method, value in found[problem]["psnr"].items():
             assert method == "blurred" or f"{value:.2f}" in text, method
+
+
+def test_quality_beside_speed():
+    text = section("Quality beside speed")
+    found = json.loads((FOLDER / "quality_speed.json").read_text()).values()
+    for names in zip(*(scale["quality"]["psnr"] for scale in found), strict=True):
+        cells = []
+        for scale, name in zip(found, names, strict=True):
+            seconds = median(scale["speed"]["seconds"][name])
+            cells.append(f"{scale['quality']['psnr'][name]:.2f} | {seconds:.2g}")
+        assert f" | {' | '.join(cells)} |" in text, names
+
+
+def test_the_training_of_x4():
+    text = " ".join((FOLDER / "README.md").read_text().split())
+    points = {r["step"]: r["validation_psnr"] for r in rows("training_x4.json") if len(r) == 2}
+    first, best, last = points[0], max(points.values()), points[1600]
+    told = f"{first:.3f} dB before, {points[100]:.3f} after the first 100 steps, {points[800]:.3f}"
+    assert f"{told} after 800, {best:.3f} at best and {last:.3f} at the end" in text
 
 
 def test_the_prior_with_a_fixed_point():
@@ -46,3 +71,47 @@ def test_beside_deepinverse():
         told = [cell.split()[0] for cell in cells if cell[:1].isdigit()]
         assert len(told) > 5 and set(told) <= known
         assert max(row["disagreement"] or 0 for row in rows(file)) < (1e-9 if digits == 2 else 1e-4)
+
+
+def test_the_run_of_five_minutes():
+    text = (DOCS / "tutorials" / "minutes.md").read_text()
+    found = json.loads((DOCS / "pictures" / "minutes.json").read_text())["rows"]
+    validation = {int(step): psnr for step, psnr in found["validation"].items()}
+    assert f"bicubic's {found['bicubic']:.2f} dB between steps 30 and 60" in text
+    assert validation[30] < found["bicubic"] < validation[60]
+    assert f"{validation[600]:.2f} dB" in text and "over nine minutes" in text
+    assert 9 < found["seconds"] / 60 < 10
+    assert f"{found['processor_seconds']:.0f} seconds of processor time" in text
+    assert f"in place of {found['parameters'] / 1e3:.0f} k" in text
+
+
+def test_the_plan_for_tpus():
+    plans = [tpu_plan.Plan(**row) for row in rows("tpu_plan.json")]
+    assert tpu_plan.table(plans) in section("What a TPU slice would need")
+    text = (DOCS / "tutorials" / "pod.md").read_text()
+    for plan in plans:
+        if (plan.slice, plan.batch) == ("v5e:2x2", 8):
+            assert f"`{plan.backward}` {plan.hbm / 2**30:.2f} GiB" in text
+        if (plan.slice, plan.batch) == ("v5e:2x2", 32):
+            assert f"`{plan.backward}` needs {plan.hbm / 2**30:.2f} GiB for 32 images" in text
+
+
+def test_a_billion_images():
+    text = (FOLDER.parent / "docs/howto/billion.md").read_text()
+    found = [
+        line.split("|")[4:-1] for line in text.splitlines() if line.startswith(("| 0.25", "| 2 MP"))
+    ]
+    plan = rows("billion.json")["plan"]
+    for cells, row in zip(found, plan, strict=True):
+        values = [
+            row[k] for k in ("images_per_second", "cores_that_feed_it", "megabytes_per_second")
+        ]
+        values += [
+            *row["hours"].values(),
+            row["terabytes"]["1e+06"],
+            row["terabytes"]["1e+09"] / 1e3,
+        ]
+        for cell, value in zip(cells, values, strict=True):
+            cell = cell.strip().replace(",", "")
+            digits = len(cell.partition(".")[2])
+            assert cell == f"{value:.{digits}f}"

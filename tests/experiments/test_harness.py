@@ -18,6 +18,8 @@ def test_calls_take_turns_and_the_first_does_not_count():
     assert order == ["a", "b"] * 4
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
     assert all(times == sorted(times) for times in seconds.values())
+    by_another_clock = harness.taking_turns(calls, 2, clock=iter(range(0, 99, 3)).__next__)
+    assert by_another_clock == {"a": [3, 3], "b": [3, 3]}
     assert harness.medians(calls, 2).keys() == {"a", "b"}
     assert harness.spread([3, 1, 2], 1) == "2.0 (1.0 to 3.0)"
 

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import os
 from unittest import mock
 
@@ -49,3 +51,15 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 def test_programs_are_read_with_their_loops_and_sums():
     assert tpu_plan.estimated_cycles(PROGRAM) == 5 * 7 + 100
     assert tpu_plan.all_reduced(PROGRAM) == 4 * 8 + 2 * 3
+
+
+def test_rows_are_kept_beside_those_of_other_programs(tmp_path, monkeypatch):
+    monkeypatch.setattr(tpu_plan.harness, "version", lambda name: "1")  # libtpu is not needed here
+    path = tmp_path / "plan.json"
+    first = tpu_plan.Plan("v5e:2x2", 4, 8, "full", 100, 1e12, 10, 4)
+    other = dataclasses.replace(first, backward="checkpointed", hbm=50)
+    for plan in (first, other, dataclasses.replace(first, hbm=99)):
+        tpu_plan.keep(path, plan)
+    rows = [tpu_plan.Plan(**row) for row in json.loads(path.read_text())["rows"]]
+    assert [(row.backward, row.hbm) for row in rows] == [("checkpointed", 50), ("full", 99)]
+    assert "| checkpointed |" in tpu_plan.table(rows)

@@ -4,22 +4,20 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
+import processes
 import pytest
 from conftest import photo
 from PIL import Image
+from processes import finish
 
 from isrrescnet_jax import load_weights
 from isrrescnet_jax.tensors import flatten
 from isrrescnet_jax.train import learning_rate, parallel, recipe
 from isrrescnet_jax.train.loop import train
-
-DEVICES = "--xla_force_host_platform_device_count"
 
 RECIPE = """
 from isrrescnet_jax import ModelConfig
@@ -55,41 +53,12 @@ def arguments(files, workdir, *options):
 
 
 def start(files, workdir, devices, *options):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {DEVICES}={devices}",
-        "JAX_COMPILATION_CACHE_DIR": str(files / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    command = [sys.executable, "-m", "isrrescnet_jax.cli", "train"]
-    return subprocess.Popen(
-        [*command, *arguments(files, workdir, *options)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*processes):
-    outputs = [process.communicate(timeout=250)[0] for process in processes]
-    assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
-    return outputs
-
-
-def loopback():
-    """The options of two processes, but for the number at the end."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    return "--coordinator", f"localhost:{port}", "--processes", "2", "--process-id"
+    return processes.start(arguments(files, workdir, *options), devices, files / "compiled")
 
 
 def two_processes(files, workdir, *options):
     """Both processes of a run over loopback, with two devices each."""
-    cluster = loopback()
-    return [start(files, workdir, 2, *options, *cluster, str(i)) for i in range(2)]
+    return [start(files, workdir, 2, *options, *who) for who in processes.cluster(2)]
 
 
 def worst_difference(workdir, expected):
@@ -136,10 +105,12 @@ def test_two_processes_with_two_devices_each(files, one_device, tmp_path, strate
 
 
 def test_disks_that_are_not_shared_are_found_out(files, tmp_path):
-    folder, cluster = tmp_path, loopback()
-    processes = [start(files, folder / f"disk{i}", 2, *cluster, str(i)) for i in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2]
+    folder = tmp_path
+    both = [
+        start(files, folder / f"disk{i}", 2, *who) for i, who in enumerate(processes.cluster(2))
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [2, 2]
     for output in outputs:
         lines = [line for line in output.splitlines() if line.startswith("isrrescnet")]
         assert len(lines) == 1 and "Traceback" not in output
@@ -159,15 +130,15 @@ def test_one_that_never_comes_is_not_waited_for(files, tmp_path):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_the_others_say_which_process_was_lost(files, tmp_path, killed):
     many = ("--steps", "3000", "--validate-every", "100000", "--checkpoint-every", "2")
-    processes = two_processes(files, tmp_path, *many, "--lost-after", "5")
+    both = two_processes(files, tmp_path, *many, "--lost-after", "5")
     lines = tmp_path / "metrics.jsonl"
     while not (lines.exists() and len(lines.read_text().splitlines()) >= 6):
-        assert all(process.poll() is None for process in processes), finish(*processes)
+        assert all(process.poll() is None for process in both), finish(*both)
         time.sleep(0.05)
     os.kill(json.loads((tmp_path / f"lock-{killed}.json").read_text())["pid"], signal.SIGKILL)
     began = time.monotonic()
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [3, 3]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [3, 3]
     assert time.monotonic() - began < 30
     said = [line for line in outputs[1 - killed].splitlines() if "isrrescnet" in line]
     assert len(said) == 1 and "Traceback" not in outputs[1 - killed]
@@ -189,13 +160,13 @@ def test_preemption_of_one_process_stops_both_at_one_step_and_one_device_goes_on
     files, one_device, tmp_path
 ):
     many = ("--steps", "3000", "--validate-every", "100000", "--checkpoint-every", "100000")
-    processes = two_processes(files, tmp_path, *many)
+    both = two_processes(files, tmp_path, *many)
     lines = tmp_path / "metrics.jsonl"
     while not (lines.exists() and len(lines.read_text().splitlines()) >= 3):
-        assert all(process.poll() is None for process in processes), finish(*processes)
+        assert all(process.poll() is None for process in both), finish(*both)
         time.sleep(0.05)
-    processes[1].send_signal(signal.SIGTERM)
-    outputs = finish(*processes)
+    both[1].send_signal(signal.SIGTERM)
+    outputs = finish(*both)
     assert "stopped and saved" in outputs[0]
     (saved,) = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
     assert 3 <= saved < 3000

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isrrescnet_jax import cluster, remote
+from isrrescnet_jax.cluster import sources
+
+
+def names(pieces):
+    return [(job.source, job.name) for piece in pieces for job in piece.jobs]
+
+
+def test_files_and_shards_of_folders_lists_and_patterns(tmp_path):
+    for name in ("b.png", "a.JPG", "deep/c.png", "x.tar", "deep/y.parquet", "note.md"):
+        remote.write(tmp_path / name, b"1")
+    found = cluster.find([str(tmp_path)], recursive=True, ending="_x4.webp")
+    assert names(found) == [
+        (f"{tmp_path}/a.JPG", "a_x4.webp"),
+        (f"{tmp_path}/b.png", "b_x4.webp"),
+        (f"{tmp_path}/deep/c.png", "deep/c_x4.webp"),
+    ]
+    shards = [(piece.shard, piece.below) for piece in found if piece.shard]
+    assert shards == [(f"{tmp_path}/deep/y.parquet", "deep/y/"), (f"{tmp_path}/x.tar", "x/")]
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/b.png\n{tmp_path}/deep\n")
+    listed = cluster.find([str(tmp_path / "list.txt"), f"{tmp_path}/b*"])
+    assert names(listed) == [(f"{tmp_path}/b.png", "b.png"), (f"{tmp_path}/deep/c.png", "c.png")]
+    remote.write(tmp_path / "deep/b.jpg", b"1")
+    with pytest.raises(ValueError, match="would both become b.png"):
+        cluster.find([str(tmp_path / "b.png"), str(tmp_path / "deep/b.jpg")])
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        cluster.find([str(tmp_path / "none.png")])
+
+
+def test_what_is_left(tmp_path):
+    for name in ("a.png", "b.png", "x.tar", "xy.tar"):
+        remote.write(tmp_path / name, b"1")
+    whole = cluster.find([str(tmp_path)])
+    rest = sources.left(whole, {"a.png", "x/1.png", "x/deep/2.png", "other/3.png"})
+    assert [name for _, name in names(rest)] == ["b.png"]
+    done = {piece.below: set(piece.done) for piece in rest if piece.shard}
+    assert done == {"x/": {"x/1.png", "x/deep/2.png"}, "xy/": set()}
+
+
+MILLION = """
+from isrrescnet_jax import cluster, remote
+million = [f"{i // 1000:03}/{i:07}.png" for i in range(1_000_000)]
+remote.names, remote.is_file = lambda *_: iter(million), lambda _: False
+whole = cluster.find(["s3://many"], recursive=True)
+rest = cluster.sources.left(whole, set(million[:999_000]))
+assert sum(len(piece.jobs) for piece in whole) == 1_000_000
+found = [(job.source, job.name) for piece in rest for job in piece.jobs]
+assert found == [(f"s3://many/{name}", name) for name in million[999_000:]]
+"""
+
+
+def test_a_million_names():
+    # In a process of its own, where types are not checked: it takes seconds, not minutes.
+    root = Path(remote.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", MILLION], check=True, cwd=root, timeout=120)
+
+
+def test_manifest(tmp_path):
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    manifest = cluster.Manifest(str(tmp_path), "now")
+    manifest.add([cluster.Record("a", "a.png", width=3, height=2, seconds=0.5)])
+    assert not list(tmp_path.rglob("*"))
+    manifest.add([cluster.Record("b", "b.png", error="b: damaged")] * 10_000)
+    manifest.flush()
+    manifest.add([cluster.Record("c", "c.png")])
+    manifest.flush()
+    files = sorted(Path(tmp_path, "_manifest").iterdir())
+    assert [file.name for file in files] == ["now-000000.parquet", "now-000001.parquet"]
+    rows = [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    assert len(rows) == 10_002 and rows[1]["error"] == "b: damaged"
+    assert rows[0] == {
+        "source": "a", "name": "a.png", "shard": None, "error": None, "note": None,
+        "width": 3, "height": 2, "seconds": 0.5,
+    }  # fmt: skip
