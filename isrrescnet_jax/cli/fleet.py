@@ -99,12 +99,14 @@ def _report(
     from tqdm import tqdm
 
     start = time.perf_counter()
-    written, failures, notes = 0, [], 0
+    written, failed, notes = 0, 0, 0
+    named: list[str] = []
     try:
         with tqdm(total=total, unit="picture", disable=None) as bar:
             for records in finished:
                 bad = [record for record in records if record.error]
-                failures += [record.error for record in bad][: max(0, _NAMED - len(failures))]
+                named += [record.error for record in bad][: max(0, _NAMED - len(named))]
+                failed += len(bad)
                 written += len(records) - len(bad)
                 notes += sum(bool(record.note) for record in records)
                 # Shards bring their part of the manifest along.
@@ -114,13 +116,11 @@ def _report(
         manifest.flush()
     took = time.perf_counter() - start
     print(f"{written} written to {destination.address} in {took:.1f} s")
-    return _ended(failures, notes, manifest)
-
-
-def _ended(failures: list[str], notes: int, manifest: cluster.Manifest) -> int:
     where = remote.join(manifest.folder, cluster.manifest.FOLDER)
     if notes:
         print(f"note: {notes} results lack something of the input, see {where}", file=sys.stderr)
-    for failure in failures:
+    for failure in named:
         print(f"failed: {failure}", file=sys.stderr)
-    return 2 if failures else 0
+    if failed > len(named):
+        print(f"failed: {failed - len(named)} more, see {where}", file=sys.stderr)
+    return 2 if failed else 0

@@ -121,6 +121,22 @@ def test_from_a_bucket_through_shards_to_a_bucket(here, weights, ray, bucket, ca
     assert run(*words) == 0 and len(images_in("small")) == 2
 
 
+def test_of_many_failures_some_are_named(here, ray, capsys):
+    for i in range(25):
+        Path(f"photos/bad{i}.png").write_text("not a picture")
+    assert run("degrade", "photos", "--scale", "2", "--out", "out", "--ray") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 21 and lines[-1].startswith("failed: 5 more, see ")
+    import pyarrow.parquet
+
+    rows = [
+        r
+        for f in Path("out/_manifest").iterdir()
+        for r in pyarrow.parquet.read_table(f).to_pylist()
+    ]
+    assert len(rows) == 27 and sum(row["error"] is not None for row in rows) == 25
+
+
 def test_lists_and_parts(here, weights, ray, capsys):
     Path("list.txt").write_text("photos/castle.bmp\n\nphotos/bird.png\n")
     words = ["degrade", "list.txt", "--scale", "2", "--ray"]

@@ -115,3 +115,18 @@ def test_a_billion_images():
             cell = cell.strip().replace(",", "")
             digits = len(cell.partition(".")[2])
             assert cell == f"{value:.{digits}f}"
+
+
+def test_ray_that_is_killed():
+    text = " ".join(section("Upscaling on Ray that is killed").split())
+    (found,) = rows("ray_proof.json")
+    workers = len(found["killed"]) - sum("encode" in name for name in found["killed"])
+    assert found["complete"] and len(found["killed"]) == 10 and workers == 9
+    zeros = ("files_that_differ", "files_that_differ_undisturbed", "exit_code")
+    assert not any(found[name] for name in (*zeros, "computed_after_the_result_was_there"))
+    assert f"at {found['results_when_the_command_was_killed']} results" in text
+    assert f"All {found['images']} results" in text and not found["left_by_it"]
+    assert f"{found['computed_more_than_once']} were computed" in text
+    assert f"{-100 * found['overhead']:.1f} % *less*" in text
+    for seconds in found["seconds_per_image"].values():
+        assert " and ".join(f"{1000 * each:.0f}" for each in seconds) + " ms" in text
