@@ -37,7 +37,7 @@ class Reduced:
 
 
 @dataclasses.dataclass(frozen=True)
-class Degrade(Files, Fleet):
+class Degrade(Fleet, Files):
     """Make low-resolution pictures as the benchmarks have them (MATLAB's bicubic imresize)."""
 
     scale: Annotated[Literal[2, 3, 4], arg(aliases=["-s"])] = 4

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(Model, Nodes):
+class Evaluate(Nodes, Model):
     """Measure PSNR and SSIM on folders of pictures, beside bicubic interpolation."""
 
     hr: tuple[Path, ...] = ()

@@ -37,7 +37,7 @@ class Ready:
 
 
 @dataclasses.dataclass(frozen=True)
-class Upscale(Model, Files, Fleet):
+class Upscale(Model, Fleet, Files):
     """Upscale pictures: files, folders, patterns; PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF."""
 
     scale: Annotated[
