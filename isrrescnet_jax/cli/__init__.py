@@ -69,7 +69,8 @@ def _check_empty(argv: list[str]) -> None:
     """Raise ValueError for an empty word, which would be the name of the current folder."""
     for i, word in enumerate(argv):
         option = argv[max(0, i - 1)] if word == "" else word[:-1]
-        if (word == "" or (word.startswith("--") and word.endswith("="))) and option != "--suffix":
+        nothing = word == "" or (word.startswith("--") and word.endswith("="))
+        if nothing and option not in ("--suffix", "--data.cache"):
             raise ValueError(f"nothing is given after {option}: is a variable not set?")
 
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import socket
-import warnings
 from typing import Any
 
 from .. import __version__
@@ -28,8 +27,6 @@ def connect(address: str | None = None) -> Any:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray = needed("ray")
     needed("ray.data")
-    # Of arguments that say how often a task is tried again, which have no other name yet.
-    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     hushed = quiet if address is None else contextlib.nullcontext

@@ -18,6 +18,7 @@ and is reported.
 import dataclasses
 import functools
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -72,6 +73,8 @@ def run(
     Raises:
         OSError: Ray itself failed.
     """
+    # Ray's of its own context, and of arguments that have no other name yet.
+    warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
     share = _Share.of(ray.cluster_resources(), workers)
     known: dict[int, dict[str, Record]] = {number: {} for number in range(len(pieces))}
     named: dict[int, tuple[list[str], str]] = {}
