@@ -1,12 +1,17 @@
 """The pages of docs/: complete, linked, true. That they build is for `mkdocs build --strict`."""
 
+import ast
 import functools
+import importlib
 import re
 import shlex
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
+from blocks import blocks
 
 import isrrescnet_jax as isr
 from convert.__main__ import Convert
@@ -15,6 +20,7 @@ from isrrescnet_jax.train.recipe import parse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGES = ("isrrescnet_jax", "convert")
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
@@ -42,7 +48,38 @@ def test_every_public_name_is_in_the_reference():
     wanted = {f"isrrescnet_jax.{name}" for name in isr.__all__}
     for module in (train, data):
         wanted |= {f"{module.__name__}.{name}" for name in module.__all__}
-    assert sorted(found) == sorted(wanted)
+    assert len(found) == len(set(found)) and wanted <= set(found)
+    # What there is beside these, pages use; and what pages use is there, by this or another name.
+    used = {name for page in DOCS.rglob("*.md") for name in taken(page)}
+    used = {name for name in used if name.rpartition(".")[0] not in found}  # a whole module
+    there = {id(thing(name)) for name in found}
+    assert {name for name in used if id(thing(name)) not in there} == {"isrrescnet_jax.cli.main"}
+    assert set(found) - wanted <= used
+
+
+def thing(name: str) -> Any:
+    """What there is by this name: in a module, or a module."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        return importlib.import_module(name)
+
+
+def taken(page: Path) -> set[str]:
+    """What a page imports from the repository's packages, and what it takes from their modules."""
+    found, modules = set(), {}
+    for node in (node for block in blocks(page.read_text()) for node in ast.walk(ast.parse(block))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES):
+            for name in (alias.name for alias in node.names):
+                whole = f"{node.module}.{name}"
+                if isinstance(thing(whole), types.ModuleType):
+                    modules[name] = whole
+                else:
+                    found.add(whole)
+        elif isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in modules:
+            found.add(f"{modules[node.value.id]}.{node.attr}")
+    return found
 
 
 def test_every_command_is_in_the_reference():
