@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import functools
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image, ImageCms
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.cli.demo import Demo
-from isrrescnet_jax.demo import page, server, work
+from isrrescnet_jax.demo import disk, page, server, work
 from isrrescnet_jax.demo.work import Limits, Offer, Wish
 from isrrescnet_jax.upscaler import Upscaler
 
@@ -173,10 +175,65 @@ def test_a_size_that_is_too_much_is_refused_before_it_is_decoded(answer, tmp_pat
         answer(tmp_path / "large.png")
 
 
+def test_pixels_that_are_too_many_for_pillow_name_the_limit_of_the_demo(answer, tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, "PNG")
+    header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + buffer.getvalue()[24:29]
+    chunk = header + struct.pack(">I", zlib.crc32(header))
+    data = buffer.getvalue()
+    (tmp_path / "huge.png").write_bytes(data[:12] + chunk + data[12 + len(chunk) :])
+    with pytest.raises(ValueError) as error:
+        answer(tmp_path / "huge.png")
+    most = "this demo does at most 0.1 megapixels of work"
+    assert str(error.value) == f"huge.png: too many pixels: {most}"
+
+
+def test_transparency_counts_three_times_where_it_takes_three_runs(answer, tmp_path, monkeypatch):
+    runs = []
+    call, trace = Upscaler.__call__, Upscaler.trace
+    monkeypatch.setattr(Upscaler, "__call__", lambda *a: runs.append(1) or call(*a))
+    monkeypatch.setattr(Upscaler, "trace", lambda *a: runs.append(1) or trace(*a))
+    pixels = 9 * 12 * 4 * 3 / 1e6
+    images = {"cut out": RGBA, "opaque": RGBA | np.uint8([0, 0, 0, 255]), "RGB": RGBA[..., :3]}
+    for name, number in (("cut out", 3), ("opaque", 1), ("RGB", 1)):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(images[name]).save(path)
+        runs.clear()
+        answer(path, limits=dataclasses.replace(LIMITS, megapixels=1.01 * pixels * number))
+        assert len(runs) == number
+        with pytest.raises(ValueError, match="megapixels of work") as error:
+            answer(path, limits=dataclasses.replace(LIMITS, megapixels=0.99 * pixels * number))
+        assert ("3 times for its transparency" in str(error.value)) == (number == 3)
+
+
+def test_a_noise_level_is_offered_where_it_acts():
+    offers, _ = Demo()._offers()
+    assert [name for name, offer in offers.items() if offer.noise] == ["x2_k10", "x3_k10", "x4_k10"]
+
+
+def test_a_noise_level_that_has_no_part_is_not_given(tmp_path):
+    seen = []
+
+    def prepare(wish):
+        seen.append(wish.noise)
+        raise ValueError("enough")
+
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, "PNG")
+    options = {"prepare": prepare, "limits": LIMITS}
+    for acts in (True, False):
+        offers = {"x2": Offer(2, 1, acts)}
+        with pytest.raises(ValueError, match="enough"):
+            work.answer(
+                buffer.getvalue(), "a", Wish("x2", 2, 1, 0.0), print, offers=offers, **options
+            )
+    assert seen == [0.0, "estimate"]
+
+
 def desk(folder: Path, answer=None) -> page.Desk:
     step = work.Step(b"x", b"r")
     result = work.Result(b"picture", b"bicubic", (step, step), 4, "about")
-    return page.Desk(folder, answer or (lambda data, name, wish, progress: result))
+    return page.Desk(folder, answer or (lambda data, name, wish, progress: result), 1000)
 
 
 def asked(folder: Path, upload, scale=2, weights="small", iterations=1, estimated=True, noise=2):
@@ -233,46 +290,126 @@ def test_only_files_that_were_dropped_are_read(tmp_path):
             asked(folder, {"path": str(folder / "there.png")}, **numbers)
 
 
-def status(folder: Path, method: str, path: str, length: object = None) -> int:
-    """What the guard says; 200 from the app behind it."""
-    sent = []
+def post(guard, path: str, length: object = None, method: str = "POST") -> int:
+    """What the guard says."""
+    return asyncio.run(posted(guard, path, length, method))
 
-    async def app(scope, receive, send):
-        await send({"status": 200})
+
+async def posted(guard, path: str, length: object, method: str = "POST") -> int:
+    sent = []
 
     async def send(message):
         sent.append(message)
 
     headers = [] if length is None else [(b"content-length", str(length).encode())]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
-    asyncio.run(server.guarded(app, LIMITS, folder)(scope, None, send))
+    await guard(scope, None, send)
     return sent[0]["status"]
 
 
+async def behind(scope, receive, send) -> None:
+    """The app that is guarded."""
+    await send({"status": 200})
+
+
+UPLOAD = "/gradio_api/upload"
+
+
 def test_what_strangers_may_send(tmp_path):
-    upload = "/gradio_api/upload"
-    assert status(tmp_path, "GET", "/") == 200
-    assert status(tmp_path, "POST", upload, 2**20) == 200
-    assert status(tmp_path, "POST", upload, 2**21) == 413
-    assert status(tmp_path, "POST", upload) == status(tmp_path, "POST", upload, -1) == 411
-    assert status(tmp_path, "POST", "/gradio_api/queue/join", 1000) == 200
-    assert status(tmp_path, "POST", "/gradio_api/queue/join", 2**21) == 413
+    guard = server.guarded(behind, LIMITS, tmp_path)
+    assert post(guard, "/", method="GET") == 200
+    assert post(guard, UPLOAD, 2**20) == 200
+    assert post(guard, UPLOAD, 2**21) == 413
+    assert post(guard, UPLOAD) == post(guard, UPLOAD, -1) == 411
+    assert post(guard, "/gradio_api/queue/join", 1000) == 200
+    assert post(guard, "/gradio_api/queue/join", 2**21) == 413
     for path in ("/gradio_api/process_recording", "/gradio_api/run/predict", "/login"):
-        assert status(tmp_path, "POST", path, 10) == 404
+        assert post(guard, path, 10) == 404
     for path in ("/gradio_api/proxy=https://x.org/", "/gradio_api/deep_link"):
-        assert status(tmp_path, "GET", path) == 404
-    (tmp_path / "full").write_bytes(bytes(20 * 2**20))
-    assert status(tmp_path, "POST", upload, 1000) == 503
+        assert post(guard, path, method="GET") == 404
 
 
-def test_what_is_old_goes_with_its_folder(tmp_path):
-    for name in ("a/photo.png", "b/photo.png", "c"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+def test_results_leave_room_for_what_is_sent(tmp_path):
+    guard = server.guarded(behind, LIMITS, tmp_path)
+    assert LIMITS.uploads == (LIMITS.queue + 4) * LIMITS.file
+    result = disk.room_for(LIMITS.uploads, tmp_path, LIMITS.uploads) / "x.png"
+    result.write_bytes(bytes(LIMITS.uploads))
+    assert post(guard, UPLOAD, 1000) == 200
+    (tmp_path / "full").write_bytes(bytes(LIMITS.uploads))
+    assert post(guard, UPLOAD, 1000) == 503
+
+
+def test_what_is_on_its_way_counts(tmp_path, monkeypatch):
+    async def arrive() -> list[int]:
+        complete = asyncio.Event()
+
+        async def slow(scope, receive, send):
+            await complete.wait()
+            await send({"status": 200})
+
+        guard = server.guarded(slow, LIMITS, tmp_path)
+
+        async def many(number: int) -> list[int]:
+            coming = [posted(guard, UPLOAD, 2**20) for _ in range(number)]
+            waiting = asyncio.gather(*coming)
+            await asyncio.sleep(0)
+            complete.set()
+            return await waiting
+
+        first = await many(80)
+        complete.clear()
+        second = await many(1)  # all have arrived
+        complete.clear()
+        monkeypatch.setattr(server, "_PATIENCE", 0.001)
+        late = [await posted(guard, UPLOAD, LIMITS.file) for _ in range(9)]
+        return [*map(first.count, (200, 503)), *second, *set(late)]
+
+    assert asyncio.run(arrive()) == [7, 73, 200, 408]
+
+
+def test_what_is_old_goes_with_its_folder_unless_somebody_waits_for_it(tmp_path):
+    for name in ("a/photo.png", "b/photo.png", "c", "results/d/photo.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"data")
-    server.sweep(tmp_path, 600)
-    assert server.used(tmp_path) == 12
-    server.sweep(tmp_path, -1)
-    assert not list(tmp_path.iterdir())
+    disk.sweep(tmp_path, 600)
+    assert disk.used(tmp_path) == 16 and disk.sent(tmp_path) == 12
+    disk.sweep(tmp_path, -1, [tmp_path / "b" / "photo.png", Path("/etc/passwd")])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "b/photo.png"]
+    disk.sweep(tmp_path, -1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["results"]
+
+
+def test_whose_files_are_waited_for(tmp_path):
+    pytest.importorskip("gradio")
+    from gradio.data_classes import PredictBodyInternal
+
+    blocks = page.page({"x2": Offer(2, 1)}, LIMITS, tmp_path, lambda *_: None)
+    (run,) = (fn for fn in blocks.fns.values() if fn.name == "run")
+    queue = blocks._queue
+    assert server.waited_for(blocks) == []
+
+    async def waiting():
+        for upload in ({"path": "/there/a.png"}, None, "x", {"path": None}):
+            data = [upload, 2, "x2", 1, True, 2]
+            body = PredictBodyInternal(fn_index=run._id, session_hash="s", data=data)
+            await queue.push(body, None, None)
+
+    asyncio.run(waiting())
+    assert len(queue) == 3  # it is full then
+    assert server.waited_for(blocks) == [Path("/there/a.png")]
+
+
+def test_the_oldest_results_make_room(tmp_path):
+    (tmp_path / "sent").write_bytes(b"data")
+    upload = {"path": str(tmp_path / "sent"), "orig_name": "photo.png"}
+    visitors = dataclasses.replace(desk(tmp_path), room=2 * 18)  # bytes of a result of `desk`
+    told = (2, "small", 1, True, 2, lambda part, text: None)
+    shown = [visitors.files(upload, *told)[1]["pictures"][1] for _ in range(5)]
+    assert [path.exists() for path in shown] == [False, False, False, True, True]
+    assert disk.used(tmp_path / disk.RESULTS) == 36 and (tmp_path / "sent").exists()
+    with pytest.raises(ValueError, match="more room than there is"):
+        dataclasses.replace(visitors, room=17).files(upload, *told)
+    assert all(path.exists() for path in shown[3:])
 
 
 def test_the_page_offers_what_fits_and_no_programs_interface(tmp_path, monkeypatch):
@@ -289,6 +426,8 @@ def test_the_page_offers_what_fits_and_no_programs_interface(tmp_path, monkeypat
     assert not blocks.get_api_info()["named_endpoints"]
     heavy = [fn for fn in blocks.fns.values() if fn.concurrency_limit == 1]
     assert [fn.name for fn in heavy] == ["run"]
+    asked = [fn.name for fn in blocks.fns.values() if fn.fn is not None]
+    assert asked == ["run"]  # all else is done in the browser, also while the queue is full
     # What `serve` puts something else in the place of:
     assert asyncio.iscoroutinefunction(gradio.processing_utils.async_ssrf_protected_download)
 

@@ -1,6 +1,7 @@
 """The demo in a browser, as visitors have it; a headless Chromium of the system."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -127,6 +128,44 @@ def test_sliders_show_both_pictures_and_all_iterates(visitor, tmp_path):
         page.get_by_label("number input for Iteration k").fill(str(k))
         page.locator(f"#residual img[src*='residual_{k}.png']").wait_for()
         assert shown("iterate") == [f"iterate_{k}.png"]
+
+
+def test_a_result_that_is_gone_is_told(visitor, folder, tmp_path):
+    page = visitor()
+    demo.drop(page, saved(photo(16, 20)[0], tmp_path / "photo.png"))
+    demo.upscale(page)
+    (files,) = folder.iterdir()
+    # Nothing is copied by Gradio: what was sent, and what counts as results.
+    assert {path.parents[1].name for path in files.rglob("bicubic.png")} < {
+        path.name for path in (files / "results").iterdir()
+    }
+    gone = page.get_by_text("This result is no longer here")
+    step = page.get_by_label("number input for Iteration k")
+    step.fill("1")
+    page.locator("#residual img[src*='residual_1.png']").wait_for()
+    page.wait_for_timeout(200)
+    assert not gone.count()
+    for result in (files / "results").iterdir():
+        shutil.rmtree(result)
+    step.fill("2")
+    gone.wait_for()
+    demo.upscale(page)  # what was sent is still there
+    assert not gone.count()
+
+
+def test_the_noise_level_is_asked_for_where_it_acts(visitor):
+    page = visitor()
+    box = page.get_by_label("Estimate the noise level")
+    level = page.get_by_label("number input for Noise level")
+    box.uncheck()
+    level.wait_for()
+    page.get_by_label("×4").check()  # takes weights of one iteration
+    for control in (box, level):
+        control.wait_for(state="hidden")
+    demo.choose(page, "x4_k10", 10)
+    level.wait_for()
+    box.check()
+    level.wait_for(state="hidden")
 
 
 def test_what_is_no_picture_too_large_or_too_much_is_one_line(visitor, folder, tmp_path):

@@ -124,6 +124,8 @@ def test_the_server_of_cogs_images_answers(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {"PORT": str(port), "COG_PREDICT_TYPE_STUB": CONFIG["run"], "TMPDIR": str(tmp_path)}
+    # It starts the first `python` there, which need not be this one.
+    env["PATH"] = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env |= {"ISRRESCNET_CACHE": "", "PYTHONPATH": str(ROOT), "COG_LOG_LEVEL": "warning"}
     command = [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"]
     image = photo(9, 12)[0]

@@ -60,8 +60,10 @@ class Demo:
 
     def _offers(self) -> tuple[dict[str, "Offer"], dict[str, str]]:
         """What visitors may choose, and the weights that each name means."""
+        import numpy as np
+
         from .. import hub
-        from ..demo.work import Offer
+        from ..demo.work import Offer, noise_acts
         from ..weights import load_weights_and_metadata, shipped_weights, weights_file
 
         files = {name: name for name in shipped_weights()}
@@ -71,8 +73,12 @@ class Demo:
             if name in files:
                 raise ValueError(f"--weights {given}: there are two called {name}: rename the file")
             files[name] = str(file)
-        configs = {n: load_weights_and_metadata(file)[0].config for n, file in files.items()}
-        return {n: Offer(c.scale, c.iterations) for n, c in configs.items()}, files
+        offers = {}
+        for name, file in files.items():
+            weights, _ = load_weights_and_metadata(file)
+            acts = noise_acts(np.exp(np.asarray(weights.params["alpha"])))
+            offers[name] = Offer(weights.config.scale, weights.config.iterations, acts)
+        return offers, files
 
     def _prepared(
         self, offers: dict[str, "Offer"], files: dict[str, str], wish: "Wish"

@@ -2,26 +2,31 @@
 
 import dataclasses
 import html
+import json
 import re
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..messages import needed, one_line
-from . import work
+from . import disk, work
 from .work import Limits, Offer, Result, Wish
 
 TITLE = "ISRResCNet: a small picture, larger"
 _INTRODUCTION = """# A small picture, larger
 Drop one, choose how many times larger, and compare. Small, sharp pictures do best: the shipped
 weights were not trained for noise, blur or JPEG artefacts.
-Limits: {limits}. Nothing is kept: all files are gone {minutes:g} minutes later."""
+Limits: {limits}. Nothing is kept: files are gone {minutes:g} minutes later, results earlier where
+others need their room, and what waits for its turn is there until then."""
 _INSIDE = """### Inside the iterations
 Each one compares what it has, reduced, with your picture, and moves on. The residual is what your
 pixels say minus what the reduced iterate has, amplified {gain} times: grey where they agree."""
 # Both pictures of an iteration lie in the page already, so that its slider asks nobody.
 _SHOW = "(k, iterates, residuals) => [iterates, residuals].map(all => all[k].image)"
+_VISIBLE = '{"__type__": "update", "visible": %s}'
+_GONE = "**This result is no longer here: press Upscale once more.**"
+_STILL_THERE = """async (all, about) => !all?.length
+    || (await fetch(all[0].image.url, {method: "HEAD", cache: "no-store"})).ok ? about : GONE"""
 
 KEPT = 600.0  # seconds that a visitor's files stay
 
@@ -35,10 +40,12 @@ class Desk:
     Attributes:
         folder: where Gradio puts what visitors send, and where results go.
         answer: `work.answer` with what is the same for all.
+        room: bytes that results may take together.
     """
 
     folder: Path
     answer: Answer
+    room: int
 
     def files(
         self,
@@ -74,7 +81,9 @@ class Desk:
         return result, self._written(result, name)
 
     def _written(self, result: Result, name: str) -> dict[str, list[Path]]:
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        size = len(result.picture) + len(result.bicubic)
+        size += sum(len(step.image) + len(step.residual) for step in result.steps)
+        folder = disk.room_for(size, self.folder, self.room)
         ours = folder / "shown"  # apart from the visitor's name, which may be any
         ours.mkdir()
 
@@ -99,7 +108,7 @@ def _stem(name: str) -> str:
 def page(offers: Mapping[str, Offer], limits: Limits, folder: Path, answer: Answer) -> Any:
     """The page, a `gradio.Blocks`."""
     gr = needed("gradio")
-    desk = Desk(folder, answer)
+    desk = Desk(folder, answer, limits.results)
     scales = [s for s in (2, 3, 4) if work.fitting(offers, s)]
 
     def weights_of(scale: int) -> dict[str, Any]:
@@ -109,6 +118,10 @@ def page(offers: Mapping[str, Offer], limits: Limits, folder: Path, answer: Answ
     def iterations_of(weights: str) -> dict[str, Any]:
         most = offers[weights].iterations
         return {"maximum": max(most, 2), "value": most, "visible": most > 1}
+
+    def chosen(of: Callable[[Any], dict[str, Any]], values: Iterable[Any]) -> str:
+        """What a component becomes for each value, as JavaScript."""
+        return json.dumps({value: {"__type__": "update"} | of(value) for value in values})
 
     def run(upload, scale, weights, iterations, estimated, noise, progress=gr.Progress()):  # noqa: B008
         def told(part: float, text: str) -> None:
@@ -135,7 +148,6 @@ def page(offers: Mapping[str, Offer], limits: Limits, folder: Path, answer: Answ
         }
 
     quiet = {"api_visibility": "private", "preprocess": False}
-    light: dict[str, Any] = quiet | {"show_progress": "hidden", "concurrency_limit": None}
     picture = {"buttons": ["fullscreen"], "format": "png", "interactive": False}
     with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
         gr.Markdown(_INTRODUCTION.format(limits=_said(limits), minutes=KEPT / 60))
@@ -150,7 +162,8 @@ def page(offers: Mapping[str, Offer], limits: Limits, folder: Path, answer: Answ
                 iterations = gr.Slider(
                     1, step=1, label="Iterations", **iterations_of(weights_of(start)["value"])
                 )
-                estimated = gr.Checkbox(True, label="Estimate the noise level")
+                acts = offers[weights_of(start)["value"]].noise
+                estimated = gr.Checkbox(True, label="Estimate the noise level", visible=acts)
                 noise = gr.Slider(
                     0, work.LOUDEST, 2, step=0.5, label="Noise level σ, grey levels", visible=False
                 )
@@ -175,10 +188,22 @@ def page(offers: Mapping[str, Offer], limits: Limits, folder: Path, answer: Answ
                 residual = gr.Image(label="Residual y − D x_k", elem_id="residual", **picture)
             iterates = gr.Gallery(visible="hidden")
             residuals = gr.Gallery(visible="hidden")
-        scale.change(lambda s: gr.Dropdown(**weights_of(s)), scale, weights, **light)
-        weights.change(lambda w: gr.Slider(**iterations_of(w)), weights, iterations, **light)
-        estimated.change(lambda e: gr.Slider(visible=not e), estimated, noise, **light)
+        # In the browser: what asks the server waits, and is refused where the queue is full.
+        scale.change(None, scale, weights, js=f"s => ({chosen(weights_of, scales)})[s]")
+        weights.change(
+            None,
+            [weights, estimated],
+            [iterations, estimated, noise],
+            js=f"""(w, e) => {{
+                const acts = {json.dumps({name: offer.noise for name, offer in offers.items()})}[w];
+                return [({chosen(iterations_of, offers)})[w], {_VISIBLE % "acts"},
+                    {_VISIBLE % "acts && !e"}];
+            }}""",
+        )
+        estimated.change(None, estimated, noise, js=f"e => ({_VISIBLE % '!e'})")
         step.change(None, [step, iterates, residuals], [iterate, residual], js=_SHOW)
+        gone = _STILL_THERE.replace("GONE", json.dumps(_GONE))
+        gr.on([step.change, download.click], None, [iterates, about], about, js=gone)
         go.click(
             run,
             [upload, scale, weights, iterations, estimated, noise],

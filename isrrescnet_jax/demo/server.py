@@ -1,7 +1,7 @@
 """Where the page is served, what it takes from strangers, and that nothing of theirs stays."""
 
+import asyncio
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import needed
+from . import disk
 from .page import KEPT, Answer, page
 from .work import Limits, Offer, megabytes
 
@@ -18,7 +19,7 @@ _SWEEP = 30.0  # seconds between two looks at them
 _SESSIONS = 200  # of which something is known: settings of a page, no pictures
 _FORM = 65536  # bytes around a file as it is sent
 _MESSAGE = 2**20  # bytes of any other request
-_FILES = 20  # of the largest size, that may be there at one time
+_PATIENCE = 300.0  # seconds that sending a file may take, which holds room for it
 # All that the page sends. Gradio has more, such as recordings of the screen.
 _POSTS = ("/upload", "/queue/join", "/cancel", "/reset")
 _CLOSED = ("/gradio_api/deep_link", "/gradio_api/proxy=")  # which write files, or fetch others'
@@ -43,36 +44,12 @@ def check_free(host: str, port: int) -> None:
         ) from None
 
 
-def used(folder: Path) -> int:
-    """Bytes of the files in a folder; some may go meanwhile."""
-    total = 0
-    for here, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(here, name)).st_size
-            except OSError:
-                continue
-    return total
-
-
-def sweep(folder: Path, age: float) -> None:
-    """Remove what is in a folder for longer than `age` seconds.
-
-    Gradio's own `delete_cache` leaves the folders, whose names are hashes of the files in them, and
-    files that were sent and never used.
-    """
-    limit = time.time() - age
-    for path in list(folder.iterdir()):
-        try:
-            inside = [path, *path.rglob("*")] if path.is_dir() else [path]
-            if max(part.lstat().st_ctime for part in inside) > limit:
-                continue
-        except OSError:
-            continue  # it goes as we look
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def waited_for(blocks: Any) -> list[Path]:
+    """The files of visitors who wait for their turn, by the names that browsers gave."""
+    queues = list(blocks._queue.event_queue_per_concurrency_id.values())
+    bodies = [event.data for queue in queues for event in list(queue.queue)]
+    sent = [part for body in bodies if body is not None for part in body.data]
+    return [Path(part["path"]) for part in sent if isinstance(part, dict) and part.get("path")]
 
 
 def guarded(app: Any, limits: Limits, folder: Path) -> Callable[..., Any]:
@@ -80,6 +57,14 @@ def guarded(app: Any, limits: Limits, folder: Path) -> Callable[..., Any]:
 
     Gradio limits each file, but takes a thousand of them in one request.
     """
+
+    arriving = 0  # bytes of files that are being sent
+
+    def length(scope: Mapping[str, Any]) -> bytes:
+        return dict(scope["headers"]).get(b"content-length", b"")
+
+    def is_upload(scope: Mapping[str, Any]) -> bool:
+        return scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload")
 
     def refusal(scope: Mapping[str, Any]) -> tuple[int, str] | None:
         path = scope["path"].rstrip("/")
@@ -89,21 +74,32 @@ def guarded(app: Any, limits: Limits, folder: Path) -> Callable[..., Any]:
             return None
         if not path.endswith(_POSTS):
             return 404, "not here"
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit():
+        if not length(scope).isdigit():
             return 411, "how long is it?"
-        upload = path.endswith("/upload")
-        if int(length) > (limits.file + _FORM if upload else _MESSAGE):
+        size, upload = int(length(scope)), is_upload(scope)
+        if size > (limits.file + _FORM if upload else _MESSAGE):
             return 413, f"more than {megabytes(limits.file)}"
-        if upload and used(folder) + int(length) > _FILES * limits.file:
+        if upload and disk.sent(folder) + arriving + size > limits.uploads:
             return 503, "too many pictures are here at present: try again in some minutes"
         return None
 
     async def call(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        nonlocal arriving
         refused = refusal(scope) if scope["type"] == "http" else None
-        if refused is None:
+        if refused is None and not (scope["type"] == "http" and is_upload(scope)):
             await app(scope, receive, send)
             return
+        if refused is None:
+            size = int(length(scope))
+            arriving += size
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await app(scope, receive, send)
+                return
+            except TimeoutError:
+                refused = 408, "this takes too long: send a smaller file"
+            finally:
+                arriving -= size
         status, text = refused
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -171,7 +167,7 @@ def serve(
                 ready(f"{url} (Ctrl-C ends it)")
                 while True:
                     time.sleep(_SWEEP)
-                    sweep(folder, KEPT)
+                    disk.sweep(folder, KEPT, waited_for(blocks))
             finally:
                 blocks.close(verbose=False)
         except KeyboardInterrupt:

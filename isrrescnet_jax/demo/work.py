@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from .. import images
 from ..evaluation.degrade import resize
@@ -15,8 +16,14 @@ from ..physics.operators import Bicubic
 from ..upscaler import Upscaler, joined
 
 LOUDEST = 50.0  # grey levels: the largest noise level that can be given
+_FAINTEST = 0.01  # grey levels: the same in a picture that has hardly any
 _BRIGHT = 100  # grey levels that the residual's largest values get
 _MOST = 64  # times that a residual is amplified
+_SENT = 4  # files of the largest size that may be there beside those that wait
+_RESULTS = 8  # of the largest size, that are there at one time
+# Of a result, for a pixel and iteration, in one iteration: two iterates, two residuals, the picture
+# in 16 bits with its transparency, and bicubic interpolation.
+_BYTES = 2 * 3 + 2 * 3 + 8 + 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +40,16 @@ class Limits:
     file: int = 20 * 2**20
     queue: int = 16
 
+    @property
+    def uploads(self) -> int:
+        """Bytes on the disk of what visitors sent."""
+        return (self.queue + _SENT) * self.file
+
+    @property
+    def results(self) -> int:
+        """Bytes on the disk of all results."""
+        return int(_RESULTS * _BYTES * 1e6 * self.megapixels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
@@ -41,10 +58,12 @@ class Offer:
     Attributes:
         scale: which they were trained for; None for any.
         iterations: how many were trained.
+        noise: whether the noise level has a part in the result.
     """
 
     scale: int | None
     iterations: int
+    noise: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +74,8 @@ class Wish:
         weights: the name of an offer.
         scale: 2, 3 or 4.
         iterations: from 1 to those of the offer.
-        noise: "estimate", or the noise level of the picture in grey levels, at most `LOUDEST`.
+        noise: "estimate", or the noise level of the picture in grey levels, at most `LOUDEST`;
+            of no effect with weights in which it has no part.
     """
 
     weights: str
@@ -111,12 +131,17 @@ def check(wish: Wish, offers: Mapping[str, Offer]) -> None:
         raise ValueError(f"the noise level must be from 0 to {LOUDEST:g} grey levels")
 
 
-def check_work(width: int, height: int, wish: Wish, limits: Limits) -> None:
-    """Raise ValueError if a picture of this size is too much."""
+def check_work(width: int, height: int, wish: Wish, limits: Limits, runs: int = 1) -> None:
+    """Raise ValueError if a picture of this size is too much.
+
+    Args:
+        runs: of the network: three for a transparent picture, on white, grey and black.
+    """
     s, k = wish.scale, wish.iterations
-    work = width * height * s * s * k / 1e6
+    work = width * height * s * s * k * runs / 1e6
     if work > limits.megapixels:
         times = f" in {k} iterations" if k > 1 else ""
+        times += f", {runs} times for its transparency," if runs > 1 else ""
         other = "a smaller picture or scale" + (", or fewer iterations" if k > 1 else "")
         raise ValueError(
             f"{width}x{height} pixels at scale {s}{times} are {work:.1f} megapixels of work, of "
@@ -132,12 +157,20 @@ def read(data: bytes, name: str, wish: Wish, limits: Limits) -> tuple[Picture, s
     """
     if len(data) > limits.file:
         raise ValueError(f"{name}: more than {megabytes(limits.file)}")
-    film = images.film_of(data, name)
-    if film.size is not None:
-        check_work(film.size.width, film.size.height, wish, limits)
-    picture = next(iter(film.pictures))
+    try:
+        film = images.film_of(data, name)
+        if film.size is not None:
+            check_work(film.size.width, film.size.height, wish, limits)
+        picture = next(iter(film.pictures))
+    except ValueError as error:
+        if not isinstance(error.__context__, Image.DecompressionBombError):
+            raise
+        most = f"this demo does at most {limits.megapixels:g} megapixels of work"
+        raise ValueError(f"{name}: too many pixels: {most}") from None
     height, width = picture.color.shape[:2]
-    check_work(width, height, wish, limits)  # a damaged file may not say it before
+    # A damaged file may not say its size before. Where alpha is flat, one run does.
+    transparent = picture.alpha is not None and np.ptp(picture.alpha) > 0
+    check_work(width, height, wish, limits, 3 if transparent else 1)
     more = film.kind != "still"
     return picture, f"Of {film.contents} only the first was done." if more else ""
 
@@ -249,10 +282,21 @@ def answer(
         ValueError: bad input, in one line for the visitor: no paths but the file's name.
     """
     check(wish, offers)
+    if not offers[wish.weights].noise:
+        wish = dataclasses.replace(wish, noise="estimate")  # a level of 0 would undo everything
     picture, note = read(data, name, wish, limits)
     upscaler, software = prepare(wish)
     result = upscaled(picture, upscaler, software, progress)
     return dataclasses.replace(result, note=note)
+
+
+def noise_acts(radii: Float[np.ndarray, " k"]) -> bool:
+    """Whether the noise level has a part in results.
+
+    Args:
+        radii: of the projections, as multiples of the noise level; one of 1e8 lets all through.
+    """
+    return bool(np.min(radii) * _FAINTEST < 255)
 
 
 def megabytes(size: int) -> str:
