@@ -6,6 +6,7 @@
 2. `<!-- help: upscale -->` becomes what `isrrescnet upscale --help` prints.
 """
 
+import logging
 import os
 import posixpath
 import re
@@ -27,6 +28,7 @@ PAGES = (
 )
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|<)([^)\s#]+)(#[^)\s]*)?(?=[)\s])")
 HELP = re.compile(r"^<!-- help: (.*) -->$", re.MULTILINE)
+LOG = logging.getLogger("mkdocs.hooks")
 COMMANDS = {"convert": ("-m", "convert")}  # others are those of isrrescnet
 
 
@@ -76,6 +78,9 @@ def on_page_markdown(markdown, page, config, files):
             if path.startswith("docs/"):
                 return match[0]
             new = f"{BELOW}/{path}"
+        target = files.get_file_from_path(new)
+        if target is not None and target.inclusion.is_excluded():  # MkDocs only mentions it
+            LOG.warning("%s links to %s, which is excluded from the site", source, new)
         return posixpath.relpath(new, folder or ".") + anchor
 
     return HELP.sub(lambda match: shown(match[1]), LINK.sub(moved, markdown))
@@ -88,7 +93,7 @@ def shown(command: str) -> str:
     run = subprocess.run(
         [sys.executable, *start, *words[1:], "--help"],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "100", "JAX_PLATFORMS": "cpu", "NO_COLOR": "1"},
+        env=os.environ | {"COLUMNS": "76", "JAX_PLATFORMS": "cpu", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=True,
