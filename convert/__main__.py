@@ -14,6 +14,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from isrrescnet_jax.files import atomic_path
+from isrrescnet_jax.messages import counted
 from isrrescnet_jax.weights import Weights, load_weights, save_weights
 
 from .names import OFFICIAL, from_torch, to_torch
@@ -28,7 +29,7 @@ class Convert:
     To .onnx goes the network, compared with ours in onnxruntime before the file is there."""
 
     src: Positional[Path]
-    """A .pth (or .pt) or .safetensors file; for .onnx also a shipped name (x4)."""
+    """A .pth (or .pt) or .safetensors file, or a shipped name (x4)."""
     dst: Positional[Path]
     """The file to write, in the other format or .onnx."""
     feedback_steps: int = 4
@@ -44,34 +45,28 @@ class Convert:
 
     def run(self) -> int:
         """Convert, then verify; 0, or 1 if the two do not agree."""
-        suffixes = self.src.suffix.lower(), self.dst.suffix.lower()
-        if suffixes[1] in ONNX and suffixes[0] in (*PYTORCH, *JAX, ""):
-            return self._onnx()
-        if not (
-            (suffixes[0] in PYTORCH and suffixes[1] in JAX)
-            or (suffixes[0] in JAX and suffixes[1] in PYTORCH)
-        ):
+        source, target = self.src.suffix.lower(), self.dst.suffix.lower()
+        ours = (*JAX, "")  # a shipped name has no suffix
+        ways = ((PYTORCH, JAX), (ours, PYTORCH), ((*ours, *PYTORCH), ONNX))
+        if not any(source in a and target in b for a, b in ways):
             raise ValueError(
-                f"{self.src} -> {self.dst}: one must end in .pth, the other in .safetensors"
+                f"{self.src} -> {self.dst}: one must end in .pth, the other in .safetensors, or "
+                "the second in .onnx; a shipped name may be the first for .pth and .onnx"
             )
         if self.dst.exists() and not self.overwrite:
             raise ValueError(f"{self.dst} exists: give --overwrite to replace it")
+        if target in ONNX:
+            return self._onnx()
         if self.expect is not None and not self.verify:
             raise ValueError("--expect DIR needs --verify IMAGE...")
         published = [] if self.expect is None else [self.expect / p.name for p in self.verify]
-        for path in (self.src, *self.verify, *published):
+        for path in (*[self.src][: bool(source)], *self.verify, *published):
             if not path.exists():
                 raise ValueError(f"{path}: no such file")
-        if suffixes[0] in PYTORCH:
-            weights = load_pth(self.src, self.feedback_steps, self.scale)
-        else:
-            weights = load_weights(self.src)
-            if self.scale is not None:
-                config = dataclasses.replace(weights.config, scale=self.scale)
-                weights = dataclasses.replace(weights, config=config)
+        weights = self._weights()
         if self.verify and weights.config.scale is None:
             raise ValueError(f"--verify needs --scale: {self.src} names none")
-        if suffixes[0] in PYTORCH:
+        if source in PYTORCH:
             save_weights(weights, self.dst, {"source": f"converted from {self.src.name}"})
         else:
             save_pth(weights, self.dst)
@@ -79,10 +74,10 @@ class Convert:
         print(
             f"{self.src} -> {self.dst}: {'RGB' if config.channels == 3 else 'grey'}, "
             f"depth {config.depth}, {config.feedback_steps} feedback steps, "
-            f"{config.iterations} iterations, scale {config.scale or 'not stated'}"
+            f"{counted(config.iterations, 'iteration')}, scale {config.scale or 'not stated'}"
             + (f", {config.physics} physics, step {config.step:g}" if _unofficial(weights) else "")
         )
-        if suffixes[0] in JAX and _unofficial(weights):
+        if source not in PYTORCH and _unofficial(weights):
             print(
                 f"convert: warning: {self.dst} is for {config.physics} physics and step "
                 f"{config.step:g}: the official PyTorch code ignores that and runs its own on it",
@@ -94,22 +89,24 @@ class Convert:
 
         return verify(weights, self.verify, self.expect)
 
+    def _weights(self) -> Weights:
+        if self.src.suffix.lower() in PYTORCH:
+            return load_pth(self.src, self.feedback_steps, self.scale)
+        weights = load_weights(str(self.src))
+        if self.scale is None:
+            return weights
+        return dataclasses.replace(
+            weights, config=dataclasses.replace(weights.config, scale=self.scale)
+        )
+
     def _onnx(self) -> int:
         """Write the network, if onnxruntime computes what we do."""
-        if self.dst.exists() and not self.overwrite:
-            raise ValueError(f"{self.dst} exists: give --overwrite to replace it")
         if self.verify or self.expect:
             raise ValueError("--verify and --expect are for the whole method: not for .onnx")
         _torch()
         from . import to_onnx
 
-        if self.src.suffix.lower() in PYTORCH:
-            weights = load_pth(self.src, self.feedback_steps, self.scale)
-        else:
-            weights = load_weights(str(self.src))
-            if self.scale is not None:
-                config = dataclasses.replace(weights.config, scale=self.scale)
-                weights = dataclasses.replace(weights, config=config)
+        weights = self._weights()
         data = to_onnx.as_onnx(weights)
         apart = to_onnx.disagreement(weights, data)
         if not apart <= to_onnx.GREY_LEVELS:

@@ -40,6 +40,10 @@ def verify(weights: isr.Weights, paths: Sequence[Path], expect: Path | None = No
         if min(color.shape[:2]) < 8:
             raise ValueError(f"{path}: PyTorch takes images from 8x8 pixels up")
         lr = np.broadcast_to(color, (*color.shape[:2], weights.config.channels))[None]
+        print(
+            f"{path}: {lr.shape[2]}x{lr.shape[1]}, x{operator.scale}, JAX against PyTorch",
+            flush=True,
+        )
         ours = np.asarray(reconstruct(weights, lr, operator=operator, trace=True).iterates)
         theirs = torch_model.reconstruct(
             state,
@@ -50,7 +54,6 @@ def verify(weights: isr.Weights, paths: Sequence[Path], expect: Path | None = No
             step=weights.config.step,
         )["iterates"]
         theirs = theirs.numpy().transpose(0, 1, 3, 4, 2)
-        print(f"{path}: {lr.shape[2]}x{lr.shape[1]}, x{operator.scale}, JAX against PyTorch")
         print("  iteration  max difference  mean difference  output bytes that differ")
         for k, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
             difference = np.abs(a - b)

@@ -49,6 +49,15 @@ def one_line(error: BaseException, about: object = None) -> str:
     return printable(text if named else f"{about}: {text}")
 
 
+def counted(number: int, thing: str) -> str:
+    """The two, in English.
+
+    >>> counted(1, "iteration"), counted(10, "iteration")
+    ('1 iteration', '10 iterations')
+    """
+    return f"{number} {thing}" + "s" * (number != 1)
+
+
 def needed(module: str) -> ModuleType:
     """A module of an extra; where it is not installed, the error says what to install."""
     try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import hub
+from .messages import counted
 from .representation import count, thousands
 from .version import __version__
 from .weights import Weights, as_bytes
@@ -65,8 +66,8 @@ def model_card(
         "",
         f"ISRResCNet for super-resolution, {scale}: {thousands(count(weights.params)[1])} "
         f"parameters, {config.features} features, depth {config.depth}, {config.feedback_steps} "
-        f"feedback steps, {config.iterations} iterations, {config.physics} physics, step "
-        f"{config.step:g}. The method is that of "
+        f"feedback steps, {counted(config.iterations, 'iteration')}, {config.physics} physics, "
+        f"step {config.step:g}. The method is that of "
         "Umer, Foresti & Micheloni, [ICPR 2020](https://arxiv.org/abs/2009.04809).",
         "",
         "```python",

@@ -6,6 +6,7 @@ import sys
 from .. import __version__
 from ..cache import cache_limit, cache_size, clear_cache
 from ..files import cache_folder
+from ..messages import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Info:
             config = weights.config
             print(
                 f"weights {name}: depth {config.depth}, {config.feedback_steps} feedback steps, "
-                f"{config.iterations} iterations, {config.physics} physics, "
+                f"{counted(config.iterations, 'iteration')}, {config.physics} physics, "
                 f"{'noise input, ' if config.noise_input else ''}"
                 f"{path.stat().st_size / 1e6:.1f} MB"
             )

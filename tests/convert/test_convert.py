@@ -49,6 +49,17 @@ def test_golden_checkpoints_there_and_back(tmp_path, capsys, name):
     assert back.stat().st_size < 1.05 * source.stat().st_size  # shared tensors are stored once
 
 
+def test_a_shipped_name_is_as_good_as_its_file(tmp_path, capsys):
+    by_name, by_file = tmp_path / "a.pth", tmp_path / "b.pth"
+    assert run("x2_k10", by_name) == run(isr.shipped_weights()["x2_k10"], by_file) == 0
+    said = capsys.readouterr().out
+    assert f"x2_k10 -> {by_name}: RGB" in said and "10 iterations, scale 2" in said
+    named, filed = (torch.load(path)["model_state_dict"] for path in (by_name, by_file))
+    assert bits(named) == bits(filed)
+    assert run("x5", tmp_path / "c.pth") == 2
+    assert "no weights named 'x5' are shipped" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_from_torch_is_what_load_weights_reads(tmp_path, name):
     path = tmp_path / "w.safetensors"
