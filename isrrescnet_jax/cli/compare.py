@@ -35,7 +35,20 @@ class Compare:
         check_out(self.out, self.overwrite, (self.a, self.b, self.truth))
         a, b = images.read_rgb(self.a), images.read_rgb(self.b)
         truth = None if self.truth is None else images.read_rgb(self.truth)
-        titles = (self.a.stem, self.b.stem)
+        titles = shortest_names(self.a, self.b)
         compare(a, b, self.out, truth=truth, titles=titles, crop=self.crop)
         say(str(self.out), sys.stdout)
         return 0
+
+
+def shortest_names(a: Path, b: Path) -> tuple[str, str]:
+    """What tells the two apart: the names, with suffixes or folders where they must be.
+
+    >>> shortest_names(Path("in/a.png"), Path("out/b.png"))
+    ('a', 'b')
+    >>> shortest_names(Path("in/a.png"), Path("out/a.png"))
+    ('in/a.png', 'out/a.png')
+    """
+    pairs = [(a.stem, b.stem), (a.name, b.name)]
+    pairs += [(str(Path(*a.parts[-n:])), str(Path(*b.parts[-n:]))) for n in (2, len(b.parts))]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])

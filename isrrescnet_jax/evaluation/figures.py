@@ -189,7 +189,7 @@ def compare(
     best = None
     if truth is None:
         between = metrics.luma_psnr(pictures[0], pictures[1])
-        captions[1] += f"\n{_decibels(between)} to {_short(titles[0])}"
+        captions[1] += f"\nPSNR between the two: {_decibels(between)}"
     else:
         truth = _rgb(truth)
         if truth.shape != pictures[0].shape:

@@ -12,8 +12,9 @@ from ..config import SCALES
 from ..messages import printable
 from .evaluate import PROTOCOLS, Report, Row, Score
 
+_PICTURES = {"set5": 5, "set14": 14, "b100": 100, "urban100": 100}
 # PSNR/SSIM on Y as Umer et al. (2020) report them, under the protocol `paper`.
-_COLUMNS = [(name, scale) for name in ("set5", "set14", "b100", "urban100") for scale in SCALES]
+_COLUMNS = [(name, scale) for name in _PICTURES for scale in SCALES]
 _TABLE = {
     "bicubic": "33.55/.9304 30.35/.8686 28.39/.8109 30.05/.8701 27.40/.7763 25.86/.7056 "
     "29.51/.8439 27.19/.7399 25.96/.6698 26.84/.8409 24.44/.7359 23.13/.6593",
@@ -45,9 +46,10 @@ def _rows(report: Report) -> list[Row]:
 
 
 def _published(report: Report) -> dict[str, str]:
-    """method -> "PSNR/SSIM" of the paper, where the data set is one of the paper's."""
-    benchmark = report.benchmark
-    key = benchmark.name.casefold(), benchmark.scale
+    """method -> "PSNR/SSIM" of the paper, where the data set is one of the paper's, and whole."""
+    key = report.benchmark.name.casefold(), report.benchmark.scale
+    if len(report.rows) != _PICTURES.get(key[0]):
+        return {}
     return {method: row[key] for method, row in PUBLISHED.items() if key in row}
 
 

@@ -126,10 +126,10 @@ def test_compare_without_a_truth(tmp_path):
     other = np.clip(HR.astype(int) + 3, 0, 255).astype(np.uint8)
     figures.compare(HR, other, tmp_path / "a.svg")
     psnr = metrics.luma_psnr(HR, other)
-    assert f"{psnr:.2f} dB to before" in texts(tmp_path / "a.svg")
+    assert f"PSNR between the two: {psnr:.2f} dB" in texts(tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text().count("<image") == 3
     figures.compare(HR, HR, tmp_path / "b.svg")
-    assert "equal to before" in texts(tmp_path / "b.svg")
+    assert "PSNR between the two: equal" in texts(tmp_path / "b.svg")
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "nearest"])

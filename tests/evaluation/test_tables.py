@@ -17,6 +17,13 @@ def folder(tmp_path):
     return three_photos(tmp_path)
 
 
+def completed(folder):
+    """With as many pictures as Set5 has."""
+    for name in "de":
+        save(photo(24, 24)[0], folder / f"HR/{name}.png")
+    return folder
+
+
 def test_two_runs_give_the_same_tables(folder):
     first, second = [run(folder)], [run(folder)]
     assert tables.text(*first, times=False) == tables.text(*second, times=False)
@@ -26,21 +33,21 @@ def test_two_runs_give_the_same_tables(folder):
 
 
 def test_text_shows_everything(folder):
-    report = run(folder)
+    report = run(completed(folder))
     lines = tables.text(report, "ours").splitlines()
     assert lines[0].startswith("Set5 x2")
-    assert [line.split()[0] for line in lines[3:7]] == ["a", "b", "c", "mean"]
+    assert [line.split()[0] for line in lines[3:9]] == [*"abcde", "mean"]
     mean = report.mean
-    psnr, ssim = lines[6].split()[2].split("/")
+    psnr, ssim = lines[8].split()[2].split("/")
     assert float(psnr) == pytest.approx(mean.model["paper"].psnr, abs=0.005)
     assert float(ssim) == pytest.approx(mean.model["paper"].ssim, abs=5e-5)
-    assert "ISRResCNet 37.67/.9596" in lines[7]
-    assert len({len(line) for line in lines[2:7]}) == 1
+    assert "ISRResCNet 37.67/.9596" in lines[9]
+    assert len({len(line) for line in lines[2:9]}) == 1
 
 
 def test_markdown_is_a_table_with_the_paper_beside(folder):
     (folder / "HR/c.png").rename(folder / "HR/c|d.png")
-    table = tables.markdown([run(folder), run(folder)], "ours")
+    table = tables.markdown([run(completed(folder)), run(folder)], "ours")
     rows = [line for line in table.splitlines() if line.startswith("|")]
     summary = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[:9]]
     assert all(len(row) == 3 for row in summary)
@@ -52,6 +59,12 @@ def test_unknown_data_sets_have_no_published_row(tmp_path):
     save(photo(24, 24)[0], tmp_path / "mine/a.png")
     report = evaluate.evaluate(evaluate.Benchmark(tmp_path / "mine", None, 2), nearest)
     assert "published" not in tables.text(report) + tables.markdown([report])
+
+
+def test_a_part_of_a_data_set_has_no_published_row(folder):
+    report = run(folder)
+    assert "published" not in tables.text(report) + tables.markdown([report])
+    assert json.loads(tables.as_json([report]))["results"][0]["published"] == {}
 
 
 def test_json_is_complete_and_valid(folder):
