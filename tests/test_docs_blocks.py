@@ -28,7 +28,7 @@ def settings():
 
 def start(text: str) -> dict[str, str]:
     """The environment in which a page wants Python to be started, if in one of its own."""
-    found = re.search(r"^    (\w+)=(\S+) python$", text, re.MULTILINE)
+    found = re.search(r"^    (\w+)=(\S+) ipython$", text, re.MULTILINE)
     return {found[1]: found[2]} if found else {}
 
 
