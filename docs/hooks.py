@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from mkdocs.structure.files import File
 
@@ -29,6 +30,7 @@ PAGES = (
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|<)([^)\s#]+)(#[^)\s]*)?(?=[)\s])")
 HELP = re.compile(r"^<!-- help: (.*) -->$", re.MULTILINE)
 LOG = logging.getLogger("mkdocs.hooks")
+COLUMNS = 76  # as wide as the page has room
 COMMANDS = {"convert": ("-m", "convert")}  # others are those of isrrescnet
 
 
@@ -93,9 +95,12 @@ def shown(command: str) -> str:
     run = subprocess.run(
         [sys.executable, *start, *words[1:], "--help"],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "76", "JAX_PLATFORMS": "cpu", "NO_COLOR": "1"},
+        env=os.environ | {"COLUMNS": str(COLUMNS), "JAX_PLATFORMS": "cpu", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return f"```text\n{run.stdout.strip()}\n```"
+    lines = (
+        fill(line, COLUMNS) for line in run.stdout.strip().splitlines()
+    )  # tyro leaves some long
+    return "\n".join(["```text", *lines, "```"])
