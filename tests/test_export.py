@@ -102,7 +102,7 @@ def test_what_cannot_be_exported(small, monkeypatch):
         isr.export_program(small)
 
 
-def test_the_loader_needs_jax_alone(small, tmp_path):
+def test_the_loader_needs_jax_and_flatbuffers_alone(small, tmp_path):
     documented = export_module.__doc__ or ""
     (loader,) = re.findall(
         r"\n((?:    [^\n]*\n|\n)*    import jax\.export\n(?:    .*\n|\n)*)", documented

@@ -14,7 +14,7 @@ from .startup import uncollected
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write the upscaler as StableHLO, which JAX runs without this package, at any size."""
+    """Write the upscaler as StableHLO, which JAX and flatbuffers run alone, at any size."""
 
     out: Annotated[Path, arg(aliases=["-o"])]
     """The file, such as x4.stablehlo."""
