@@ -87,7 +87,8 @@ class Image:
         user = self.user if user is None else user
         usual = {"cwd": self.folder, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         program = shutil.which(command[0], path=self.variables["PATH"]) or command[0]
-        command = [*becoming(user), program, *command[1:]]
+        # As in a container, where nobody has told it to ignore Ctrl-C.
+        command = [*becoming(user), "env", "--default-signal=INT", program, *command[1:]]
         return subprocess.Popen(command, env=dict(self.variables), text=True, **usual | options)
 
 
