@@ -206,6 +206,17 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the network has a noise input, for which the official one has no place.
     """
+    return {
+        name: np.ascontiguousarray(_numpy(array)) for name, array in official_layout(params).items()
+    }
+
+
+def official_layout(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What `to_torch` does, for arrays of any kind, so that JAX can differentiate through it.
+
+    Raises:
+        ValueError: as there.
+    """
     flat = flatten(params)
     if flat["network.encoder.v"].shape[2] != flat["network.decoder.v"].shape[3]:
         raise ValueError(
@@ -213,7 +224,4 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
             "lacks: they cannot be written in its format"
         )
     depth = sum(name.endswith(".slopes_1") for name in flat)
-    return {
-        official: np.ascontiguousarray(_to_official(ours, _numpy(flat[ours])))
-        for official, ours in _pairs(depth)
-    }
+    return {official: _to_official(ours, flat[ours]) for official, ours in _pairs(depth)}
