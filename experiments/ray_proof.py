@@ -31,7 +31,7 @@ from PIL import Image
 
 from experiments import harness
 from isrrescnet_jax import cluster
-from isrrescnet_jax.cli.upscale import Enlarging, Ready, Task, Upscale
+from isrrescnet_jax.cli.upscale import Enlarging, Ready, Upscale
 
 LOG = "RAY_PROOF_LOG"
 PACKAGES = ("ray", "jax", "numpy", "pillow")
@@ -67,15 +67,12 @@ class Logged(Enlarging):
     def read(self, job: cluster.Job) -> Any:
         return job.name, super().read(job)
 
-    def compute(self, ready: Ready, value: Any) -> Any:
-        name, task = value
-        line = f"{time.time():.6f} {name}\n".encode()
-        with open(os.environ[LOG], "ab", 0) as file:  # one write, which is not mixed with others
-            file.write(line)
-        return super().compute(ready, task)
-
-    def encode(self, job: cluster.Job, result: Task) -> Any:
-        return super().encode(job, result)
+    def compute(self, ready: Ready, values: Any) -> Any:
+        for name, task in values:
+            line = f"{time.time():.6f} {name}\n".encode()
+            with open(os.environ[LOG], "ab", 0) as file:  # one write, not mixed with others
+                file.write(line)
+            yield from super().compute(ready, [task])
 
 
 @dataclasses.dataclass(frozen=True)

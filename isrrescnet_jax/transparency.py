@@ -1,6 +1,6 @@
 """Pictures with transparency through a network that knows colours only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
@@ -41,16 +41,33 @@ def restore(
     Returns:
         Colour and alpha in [0, 255], or as the model gives it where all of alpha is flat.
     """
+    return restored(color, alpha, [model(each) for each in composites(color, alpha)])
+
+
+def composites(
+    color: Real[np.ndarray, "h w c"], alpha: Real[np.ndarray, "h w"]
+) -> list[Float[np.ndarray, "h w c"]]:
+    """What the model is to see: the picture on each background, or one of flat alpha as it is."""
     color, alpha = np.asarray(color, np.float32), np.asarray(alpha, np.float32)
-    near = _edges(alpha)
-    if not near.any():
-        big = model(_extended(color, alpha))
-        return big, _repeated(alpha, len(big) // len(alpha))
+    if not _edges(alpha).any():
+        return [_extended(color, alpha)]
     opacity = alpha[..., None] / np.float32(255)
-    composites = [opacity * color + (1 - opacity) * b for b in _BACKGROUNDS]
-    made = [np.clip(model(each), 0, 255) for each in composites]
+    return [opacity * color + (1 - opacity) * b for b in _BACKGROUNDS]
+
+
+def restored(
+    color: Real[np.ndarray, "h w c"],
+    alpha: Real[np.ndarray, "h w"],
+    made: Sequence[Float[np.ndarray, "H W c"]],
+) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
+    """`restore`, from what the model made of the `composites`."""
+    color, alpha = np.asarray(color, np.float32), np.asarray(alpha, np.float32)
+    if len(made) == 1:
+        return made[0], _repeated(alpha, len(made[0]) // len(alpha))
+    near, opacity = _edges(alpha), alpha[..., None] / np.float32(255)
+    made = [np.clip(each, 0, 255) for each in made]
+    low, high = _ranges(composites(color, alpha), _RINGING)
     color = _extended(color, alpha)
-    low, high = _ranges(composites, _RINGING)
     darkest, brightest = _ranges([color], _TINT)
 
     scale = len(made[0]) // len(alpha)

@@ -16,6 +16,7 @@ from .dihedral import VARIANTS, turn, turn_back
 from .physics.operators import Bicubic
 from .solver.canvas import Canvas
 from .solver.stream import Stream
+from .solver.together import together
 from .solver.unroll import Solution
 from .transparency import restore
 from .weights import Weights, load_weights
@@ -49,11 +50,14 @@ class Upscaler:
         tile: side of the tiles in high-resolution pixels; "auto" takes what fits into
             memory, None never cuts a picture. The result does not depend on it.
         max_memory: bytes that a picture may take; by default, what is free.
+        batch: how many pictures of about one size are computed at once where there are several
+            (`each`): "auto" takes one on CPUs, and what keeps a GPU or TPU busy.
         device: JAX's default device if None.
         progress: show a bar for images that go in bands, where the output is a terminal.
 
     Raises:
-        ValueError: neither weights nor operator name a scale, they disagree, or `tile` is below 1.
+        ValueError: neither weights nor operator name a scale, they disagree, or `tile` or `batch`
+            is below 1.
     """
 
     weights: Weights
@@ -65,6 +69,7 @@ class Upscaler:
     ensemble: bool = False
     tile: int | Literal["auto"] | None = "auto"
     max_memory: int | None = None
+    batch: int | Literal["auto"] = "auto"
     device: jax.Device | None = None  # pyright: ignore[reportInvalidTypeForm]
     progress: bool = False
 
@@ -87,6 +92,8 @@ class Upscaler:
             )
         if isinstance(self.tile, int) and self.tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {self.tile}")
+        if isinstance(self.batch, int) and self.batch < 1:
+            raise ValueError(f"batch must be at least 1 picture, not {self.batch}")
         self._canvas  # noqa: B018 (warns here, if it must)
 
     @functools.cached_property
@@ -94,12 +101,26 @@ class Upscaler:
         names = ("noise", "iterations", "dtype", "tile", "max_memory", "device")
         return Canvas(self.weights, self.operator, **{name: getattr(self, name) for name in names})
 
-    def _run(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
-        """On a canvas, or in bands of rows where one would be too large."""
-        canvas, (h, w, _) = self._canvas, plane.shape
-        if self.at_once(h, w):
-            return np.asarray(canvas(plane).image)
-        return np.asarray(Stream.fitting(canvas, h, w, self.progress)(plane).image)
+    @property
+    def singly(self) -> bool:
+        """Whether pictures are computed one by one."""
+        return self.batch == 1 or (self.batch == "auto" and self._canvas.strips)
+
+    def _run(
+        self, planes: Sequence[Float[np.ndarray, "_ _ k"]]
+    ) -> list[Float[np.ndarray, "_ _ k"]]:
+        """On canvases, or in bands of rows where one would be too large."""
+        canvas = self._canvas
+        small = [i for i, plane in enumerate(planes) if self.at_once(*plane.shape[:2])]
+        wanted = None if self.batch == "auto" else self.batch
+        images = together(canvas, [planes[i] for i in small], wanted)
+        found = {i: np.asarray(image) for i, image in zip(small, images, strict=True)}
+        for i, plane in enumerate(planes):
+            if i not in found:
+                h, w, _ = plane.shape
+                stream = Stream.fitting(canvas, h, w, self.progress)
+                found[i] = np.asarray(stream(plane).image)
+        return [found[i] for i in range(len(planes))]
 
     def at_once(self, h: int, w: int) -> bool:
         """Whether a picture of h x w pixels is computed as a whole, as `trace` does it."""
@@ -115,14 +136,17 @@ class Upscaler:
             return [color[:, :, i : i + 1] for i in range(color.shape[2])]
         return [np.broadcast_to(color, (*color.shape[:2], channels))]
 
-    def _image(self, plane: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "H W k"]:
-        """One plane; with `ensemble` the mean over the dihedral group."""
+    def _images(
+        self, planes: Sequence[Float[np.ndarray, "_ _ k"]]
+    ) -> Sequence[Float[np.ndarray, "_ _ k"]]:
+        """Of each plane; with `ensemble` the mean over the dihedral group."""
         if not self.ensemble:
-            return self._run(plane)
-        total: Any = 0.0
+            return self._run(planes)
+        totals: list[Any] = [0.0] * len(planes)
         for variant in VARIANTS:
-            total = total + turn_back(self._run(turn(plane, variant)), variant)
-        return total / np.float32(len(VARIANTS))
+            for i, image in enumerate(self._run([turn(plane, variant) for plane in planes])):
+                totals[i] = totals[i] + turn_back(image, variant)
+        return [total / np.float32(len(VARIANTS)) for total in totals]
 
     def __call__(self, color: Real[np.ndarray, "h w c"]) -> Float[np.ndarray, "H W c"]:
         """The super-resolved picture, in [0, 255] and not rounded.
@@ -130,7 +154,22 @@ class Upscaler:
         Raises:
             ValueError: not (h, w, 3) or (h, w, 1), or `max_memory` is not enough.
         """
-        return joined([self._image(plane) for plane in self._planes(color)], np.shape(color)[2])
+        return self.each([color])[0]
+
+    def each(self, colors: Sequence[Real[np.ndarray, "_ _ _"]]) -> list[Float[np.ndarray, "_ _ _"]]:
+        """The super-resolved pictures, of any sizes: what a call gives, but for rounding.
+
+        Pictures of about one size share a pass over the network, see `batch`.
+
+        Raises:
+            ValueError: as for a call, of any of them.
+        """
+        planes = [self._planes(color) for color in colors]
+        images = iter(self._images([plane for of_one in planes for plane in of_one]))
+        return [
+            joined([next(images) for _ in of_one], np.shape(color)[2])
+            for of_one, color in zip(planes, colors, strict=True)
+        ]
 
     def trace(
         self,

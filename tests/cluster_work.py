@@ -20,7 +20,8 @@ def end() -> None:
 class Turning:
     """The bytes of a file, backwards, and a line in a log for each time that they are computed.
 
-    A file says what happens to it: "read" or "compute" end the process there, "raise" is an error.
+    A file says what happens to it: "read" or "compute" end the process there, "raise" and "fail"
+    are errors of the one and of the other.
     """
 
     log: Path
@@ -38,14 +39,17 @@ class Turning:
     def ready(self):
         return "ready"
 
-    def compute(self, ready, value):
+    def compute(self, ready, values):
         assert ready == ("ready" if self.accelerated else None)
-        if value.startswith(b"compute"):
-            end()
-        time.sleep(self.seconds)
-        with open(self.log, "ab") as file:
-            file.write(b"%d %s\n" % (os.getpid(), value[:12]))
-        return value[::-1]
+        for value in values:
+            if value.startswith(b"compute"):
+                end()
+            if value.startswith(b"fail"):
+                raise RuntimeError("never")
+            time.sleep(self.seconds)
+            with open(self.log, "ab") as file:
+                file.write(b"%d %s\n" % (os.getpid(), value[:12]))
+            yield self.seconds, value[::-1]
 
     def encode(self, job, result):
         return result, cluster.Record(job.source, job.name, width=len(result), height=1)

@@ -65,6 +65,22 @@ def test_ensemble_is_the_mean_of_the_eight(small):
     np.testing.assert_allclose(Upscaler(small, ensemble=True)(RGB), total / 8, atol=1e-3)
 
 
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_many_pictures_at_once(small, grey, ensemble):
+    pictures = [RGB, RGB[:5, :, :1], RGB.swapaxes(0, 1), RGB[::-1], RGB[:1, :1]]
+    for weights in (small, grey):
+        upscaler, alone = (
+            Upscaler(weights, ensemble=ensemble, batch=2),
+            Upscaler(weights, ensemble=ensemble),
+        )
+        assert not upscaler.singly and alone.singly  # on a CPU
+        for found, picture in zip(upscaler.each(pictures), pictures, strict=True):
+            np.testing.assert_allclose(
+                found, Upscaler(weights, ensemble=ensemble)(picture), atol=1e-3
+            )
+    assert upscaler.each([]) == []
+
+
 def test_the_ensemble_supposes_a_symmetric_kernel(small):
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
     with warnings.catch_warnings(action="error"):
@@ -111,6 +127,8 @@ def test_bad_input_says_what_is_wrong(small):
         Upscaler(small, 2, isr.Bicubic(3))
     with pytest.raises(ValueError, match="tile"):
         Upscaler(small, tile=0)
+    with pytest.raises(ValueError, match="batch"):
+        Upscaler(small, batch=0)
     with pytest.raises(ValueError, match="shipped"):
         isr.upscale(RGB, 2, weights="x7")
     with pytest.raises(ValueError, match="a picture"):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import time
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -128,9 +130,12 @@ class Reducing:
     def ready(self) -> None:
         """Nothing is needed."""
 
-    def compute(self, ready: None, value: Task) -> Reduced:
+    def compute(self, ready: None, values: Sequence[Task]) -> Iterator[tuple[float, Reduced]]:
         """Reduced."""
-        return self.options.compute(value, self.kernel)
+        for value in values:
+            start = time.perf_counter()
+            result = self.options.compute(value, self.kernel)
+            yield time.perf_counter() - start, result
 
     def encode(self, job: cluster.Job, result: Reduced) -> tuple[bytes, cluster.Record]:
         """The file, and its size in pixels."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -186,13 +186,16 @@ class Measuring:
         """The network, on the device of this process."""
         return self.options.upscaler(self.benchmark.scale)
 
-    def compute(self, ready: "isrrescnet_jax.upscaler.Upscaler", value: Any) -> Any:
-        """The scores, and how far LR is."""
+    def compute(
+        self, ready: "isrrescnet_jax.upscaler.Upscaler", values: Sequence[Any]
+    ) -> Iterator[tuple[float, Any]]:
+        """The scores, and how far LR is; one by one, for the time of each is a figure, too."""
         from ..evaluation import evaluate
 
-        name, hr, lr, apart = value
-        row, _ = evaluate.measure(name, hr, lr, self.benchmark.scale, ready, self.options.warm_up)
-        return row, apart
+        scale, warm_up = self.benchmark.scale, self.options.warm_up
+        for name, hr, lr, apart in values:
+            row, _ = evaluate.measure(name, hr, lr, scale, ready, warm_up)
+            yield row.seconds, (row, apart)
 
     def encode(self, job: cluster.Job, result: Any) -> tuple[None, cluster.Record]:
         """No file."""

@@ -48,7 +48,9 @@ class Model:
     trace: Path | None = None
     """Folder for a figure of the iterates of each picture (needs matplotlib)."""
 
-    def upscaler(self, scale: int | None, device: Any = None) -> "isrrescnet_jax.upscaler.Upscaler":
+    def upscaler(
+        self, scale: int | None, device: Any = None, batch: int | Literal["auto"] = "auto"
+    ) -> "isrrescnet_jax.upscaler.Upscaler":
         """Load the weights, for `scale` or the one they were trained for; device work starts."""
         with uncollected():
             from ..physics import operators
@@ -84,6 +86,7 @@ class Model:
             ensemble=self.ensemble,
             tile=None if self.tile == "none" else self.tile,
             max_memory=self.memory,
+            batch=batch,
             device=device,
             progress=True,
         )

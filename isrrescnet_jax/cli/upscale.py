@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,6 +52,8 @@ class Upscale(Model, Fleet, Files):
     output, which is the default for pictures from standard input. With --ray also an address."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the network's features. auto: bfloat16 on GPUs and TPUs, where it is faster."""
+    batch: int | Literal["auto"] = "auto"
+    """With --ray: pictures of about one size that a device computes at once. auto: one on CPUs."""
     strip: bool = False
     """Leave out what the pictures say about themselves: EXIF and its position, XMP, text, DPI."""
     record: bool = True
@@ -58,8 +61,10 @@ class Upscale(Model, Fleet, Files):
 
     def run(self) -> int:
         """Upscale every picture; 0, or 2 if one failed."""
+        if self.batch != "auto" and self.batch < 1:
+            raise ValueError(f"--batch must be at least 1, not {self.batch}")
         if self.dry_run:
-            self.upscaler(self.scale)  # whether weights and options fit
+            self.upscaler(self.scale, None, self.batch)  # whether weights and options fit
         if self.ray is not None:
             if self.trace:
                 raise ValueError("--trace is not for --ray")
@@ -113,7 +118,7 @@ class Upscale(Model, Fleet, Files):
 
     def ready(self, device: Any = None) -> Ready:
         """The network on a device."""
-        upscaler = self.upscaler(self.scale, device)
+        upscaler = self.upscaler(self.scale, device, self.batch)
         return Ready(upscaler, self.software(upscaler) if self.record else None)
 
     def task(self, film: images.Film, target: Path, scale: int) -> Task:
@@ -124,17 +129,41 @@ class Upscale(Model, Fleet, Files):
 
     def compute(self, ready: Ready, task: Task) -> tuple[Task, Any]:
         """The same with the pictures enlarged, and the iterates of the first if asked for."""
-        upscaler, pictures, trace = ready.upscaler, [], None
-        scale = upscaler.operator.scale
+        pictures, trace = [], None
         for picture in task.film.pictures:
             if self.trace and trace is None:
-                trace = upscaler.trace(picture.color)
-            options: dict[str, Any] = {"software": ready.software, "strip": self.strip}
-            result = images.enlarged(upscaler, picture, scale, **options)
-            eight = result.bits == 8 or task.film.kind == "animation"
-            pictures.append(images.rounded(result) if eight else result)
+                trace = ready.upscaler.trace(picture.color)
+            pictures += self._enlarged(ready, [picture], [task.film.kind])
         film = dataclasses.replace(task.film, pictures=pictures)
         return dataclasses.replace(task, film=film), trace
+
+    def compute_together(self, ready: Ready, tasks: Sequence[Task]) -> list[Task]:
+        """The same of several at once."""
+        of_each = [list(task.film.pictures) for task in tasks]
+        kinds = [t.film.kind for t, pictures in zip(tasks, of_each, strict=True) for _ in pictures]
+        flat = [picture for pictures in of_each for picture in pictures]
+        enlarged = iter(self._enlarged(ready, flat, kinds))
+        films = [
+            dataclasses.replace(task.film, pictures=[next(enlarged) for _ in pictures])
+            for task, pictures in zip(tasks, of_each, strict=True)
+        ]
+        return [
+            dataclasses.replace(task, film=film) for task, film in zip(tasks, films, strict=True)
+        ]
+
+    def _enlarged(
+        self, ready: Ready, pictures: Sequence[images.Picture], kinds: Sequence[str]
+    ) -> list[images.Picture]:
+        """Pictures of films of these kinds."""
+        upscaler = ready.upscaler
+        options: dict[str, Any] = {"software": ready.software, "strip": self.strip}
+        results = images.enlarged_together(
+            upscaler.each, pictures, upscaler.operator.scale, **options
+        )
+        return [
+            images.rounded(result) if result.bits == 8 or kind == "animation" else result
+            for result, kind in zip(results, kinds, strict=True)
+        ]
 
     def work(self) -> "Enlarging":
         """What is done where Ray is; without a device here."""
@@ -167,9 +196,14 @@ class Enlarging:
         """The network, on the device of this process."""
         return self.options.ready()
 
-    def compute(self, ready: Ready, value: Task) -> Task:
-        """Enlarged."""
-        return self.options.compute(ready, value)[0]
+    def compute(self, ready: Ready, values: Sequence[Task]) -> Iterator[tuple[float, Task]]:
+        """Enlarged; together where the device is the better for it, and seconds are shared."""
+        groups = [[value] for value in values] if ready.upscaler.singly else [values]
+        for group in groups:
+            start = time.perf_counter()
+            results = self.options.compute_together(ready, group)
+            seconds = (time.perf_counter() - start) / len(group)
+            yield from ((seconds, result) for result in results)
 
     def encode(self, job: cluster.Job, result: Task) -> tuple[bytes, cluster.Record]:
         """The file, and its size in pixels."""

@@ -3,8 +3,7 @@
 import dataclasses
 import os
 import pickle
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..messages import one_line
@@ -36,8 +35,8 @@ class Work(Protocol):
         """What `compute` needs, made once in each process."""
         ...
 
-    def compute(self, ready: Any, value: Any) -> Any:
-        """The result."""
+    def compute(self, ready: Any, values: Sequence[Any]) -> Iterable[tuple[float, Any]]:
+        """Of each its seconds and its result, in order."""
         ...
 
     def encode(self, job: Job, result: Any) -> tuple[bytes | None, Record]:
@@ -93,8 +92,7 @@ def read(batch: Batch, work: Work) -> Iterator[Batch]:
         try:
             value = work.read(job)
             if not work.accelerated:
-                start = time.perf_counter()
-                value = time.perf_counter() - start, work.compute(None, value)
+                (value,) = work.compute(None, [value])
             value = pickle.dumps(value, protocol=5)
         except Exception as error:
             value = _failed(job, error)
@@ -120,13 +118,12 @@ class Computer:
         number, items = content(batch)
         if isinstance(items, tuple):
             return batch
-        done, size = [], 0
+        values = [pickle.loads(value) for _, value in items if isinstance(value, bytes)]
+        results, done, size = iter(self.computed(values)), [], 0
         for job, value in items:
             if isinstance(value, bytes):
-                start = time.perf_counter()
                 try:
-                    result = self.work.compute(self.ready, pickle.loads(value))
-                    value = pickle.dumps((time.perf_counter() - start, result), protocol=5)
+                    value = pickle.dumps(raised_or(next(results)), protocol=5)
                     if size + len(value) > _LARGEST:
                         raise ValueError("too large for a row: upscale it without --ray")
                     size += len(value)
@@ -134,6 +131,26 @@ class Computer:
                     value = _failed(job, error)
             done.append((job, value))
         return row((number, done))
+
+    def computed(self, values: Sequence[Any]) -> list[tuple[float, Any] | Exception]:
+        """Seconds and result of each, or what went wrong with it."""
+        found: list[tuple[float, Any] | Exception] = []
+        try:
+            found.extend(self.work.compute(self.ready, values))
+            return found
+        except Exception as error:
+            left = values[len(found) :]
+            if len(left) == 1:
+                return [*found, error]
+            half = len(left) // 2  # until the culprit is alone
+            return [*found, *self.computed(left[:half]), *self.computed(left[half:])]
+
+
+def raised_or(result: Any) -> Any:
+    """A result; an exception is raised."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def encode(batch: Batch, work: Work, destination: Destination | None) -> Batch:

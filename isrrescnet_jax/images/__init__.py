@@ -12,7 +12,7 @@ from .codecs import (
     writing,
 )
 from .declared import Declared, check_room
-from .enlarge import enlarged, rounded
+from .enlarge import enlarged, enlarged_together, rounded
 from .frames import Film, encode_film, film_of, holds, open_film
 from .metadata import Metadata
 from .paths import STANDARD, checked_plan, find, plan_outputs, result_name, search
@@ -32,6 +32,7 @@ __all__ = [
     "checked_plan",
     "encode_film",
     "enlarged",
+    "enlarged_together",
     "film_of",
     "find",
     "format_of",

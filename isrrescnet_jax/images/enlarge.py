@@ -1,10 +1,12 @@
 """A picture through a network, with all that belongs to it: transparency, depth, what it says."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
-from ..transparency import Model, restore
+from ..transparency import Model, composites, restored
 from .metadata import Metadata
 from .picture import Picture, to_uint8
 
@@ -29,15 +31,39 @@ def enlarged(
     Raises:
         ValueError: the model gives values that are not finite.
     """
-    metadata = Metadata() if strip else picture.metadata.enlarged(scale)
-    metadata = dataclasses.replace(metadata, software=software or metadata.software)
-    if picture.alpha is None:
-        color, alpha = model(picture.color), None
-    else:
-        color, alpha = restore(model, picture.color, picture.alpha)
-    if not np.isfinite(np.sum(color, dtype=np.float64)):
-        raise ValueError("the weights give values here that are not finite")
-    return dataclasses.replace(picture, color=color, alpha=alpha, metadata=metadata)
+    one = lambda colors: map(model, colors)  # noqa: E731
+    return enlarged_together(one, [picture], scale, software=software, strip=strip)[0]
+
+
+def enlarged_together(
+    models: Callable[[Sequence[Float[np.ndarray, "h w c"]]], Iterable[Float[np.ndarray, "H W c"]]],
+    pictures: Sequence[Picture],
+    scale: int,
+    *,
+    software: str | None = None,
+    strip: bool = False,
+) -> list[Picture]:
+    """`enlarged` of each picture, where the model takes many at once (`Upscaler.each`).
+
+    Raises:
+        ValueError: as there.
+    """
+    sheets = [
+        [picture.color] if picture.alpha is None else composites(picture.color, picture.alpha)
+        for picture in pictures
+    ]
+    made, found = iter(models([color for sheet in sheets for color in sheet])), []
+    for picture, sheet in zip(pictures, sheets, strict=True):
+        metadata = Metadata() if strip else picture.metadata.enlarged(scale)
+        metadata = dataclasses.replace(metadata, software=software or metadata.software)
+        results = [next(made) for _ in sheet]
+        color, alpha = results[0], None
+        if picture.alpha is not None:
+            color, alpha = restored(picture.color, picture.alpha, results)
+        if not np.isfinite(np.sum(color, dtype=np.float64)):
+            raise ValueError("the weights give values here that are not finite")
+        found.append(dataclasses.replace(picture, color=color, alpha=alpha, metadata=metadata))
+    return found
 
 
 def rounded(picture: Picture) -> Picture:

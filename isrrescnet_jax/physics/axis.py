@@ -76,9 +76,9 @@ def _transpose(
 
 
 def _batch(arrays: Any, dims: Any, *, axis: int, **how: Any) -> tuple[Any, int]:
-    (x, *arrays), (dim, *others) = arrays, dims
-    if any(other is not None for other in others):
-        raise NotImplementedError("vmap over the sizes of images")
+    if any(dim is not None for dim in dims[1:]):  # a map for each: images of several sizes
+        return jax.vmap(functools.partial(_apply, axis=axis, **how), dims)(*arrays), 0
+    (x, *arrays), dim = arrays, dims[0]
     return _along.bind(jnp.moveaxis(x, dim, 0), *arrays, axis=axis + 1, **how), 0
 
 

@@ -9,7 +9,7 @@ but for rounding. Between iterations Ctrl-C is heard.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,6 +200,29 @@ class Canvas:
         Raises:
             ValueError: `max_memory` is not enough.
         """
+        on = self.lay(y)
+        operator, windows, canvas, sigma = jax.device_put(
+            (on.operator, on.windows, on.canvas, on.sigma), self.on
+        )
+        zeros = np.zeros(on.shape, np.float32)
+        carry = jax.device_put((zeros, zeros), self.on)
+        initial, iterates = None, []
+        for k in range(len(self.schedule)):
+            carry = iterate(operator, windows, canvas, carry, sigma, self.numbers(k, on.size))
+            if trace:
+                initial = on.image(carry[1]).copy() if k == 0 else initial
+                iterates.append(on.image(carry[0]).copy())
+            if progress is not None:
+                progress(k + 1, len(self.schedule))
+        image = on.image(carry[0])
+        return Solution(image, np.stack(iterates) if trace else None, initial, on.sigma[0])
+
+    def lay(self, y: Real[np.ndarray, "h w c"]) -> "Laid":
+        """An image on its canvas, still on the host.
+
+        Raises:
+            ValueError: `max_memory` is not enough.
+        """
         y, s = np.asarray(y, np.float32), self.operator.scale
         chosen = self.plan(y.shape[0] * s, y.shape[1] * s)
         operator, kernels, sigma = self.operator, self.kernels, self.sigma(y)
@@ -212,25 +235,39 @@ class Canvas:
             operator = on_canvas(operator, h, w, low)
         canvas = np.zeros((1, *low, c), np.float32)
         canvas[0, :h, :w] = y
-        size = h * w * s * s * c
         windows = Windows.planned(chosen, kernels, self.weights.config, self.dtype)
-        operator, windows, canvas, sigma_there = jax.device_put(
-            (operator, windows, canvas, sigma), self.on
-        )
-        zeros = np.zeros((1, low[0] * s, low[1] * s, c), np.float32)
-        carry = jax.device_put((zeros, zeros), self.on)
+        return Laid(chosen, operator, windows, canvas, sigma, (h * s, w * s))
 
-        def host(image: Array) -> np.ndarray:
-            found = np.asarray(image)[0, : h * s, : w * s]
-            return found.swapaxes(0, 1) if chosen.turned else found
 
-        initial, iterates = None, []
-        for k in range(len(self.schedule)):
-            carry = iterate(operator, windows, canvas, carry, sigma_there, self.numbers(k, size))
-            if trace:
-                initial = host(carry[1]).copy() if k == 0 else initial
-                iterates.append(host(carry[0]).copy())
-            if progress is not None:
-                progress(k + 1, len(self.schedule))
-        image = host(carry[0])
-        return Solution(image, np.stack(iterates) if trace else None, initial, sigma[0])
+class Laid(NamedTuple):
+    """An image on its canvas.
+
+    Attributes:
+        plan, operator, windows: what is computed, and how.
+        canvas: the low-resolution image in its corner.
+        sigma: noise level.
+        extent: height and width of the high-resolution image on its canvas.
+    """
+
+    plan: Plan
+    operator: Any
+    windows: Windows
+    canvas: Float[np.ndarray, "1 h w c"]
+    sigma: Float[np.ndarray, " 1"]
+    extent: Size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the high-resolution canvas."""
+        n, h, w, c = self.canvas.shape
+        return n, h * self.operator.scale, w * self.operator.scale, c
+
+    @property
+    def size(self) -> int:
+        """Values in the high-resolution image."""
+        return self.extent[0] * self.extent[1] * self.canvas.shape[3]
+
+    def image(self, x: Float[Array | np.ndarray, "1 H W c"]) -> Float[np.ndarray, "h w c"]:
+        """What lies in the corner of a high-resolution canvas, on the host and upright."""
+        found = np.asarray(x)[0, : self.extent[0], : self.extent[1]]
+        return found.swapaxes(0, 1) if self.plan.turned else found

@@ -56,6 +56,24 @@ def pictures(folder: Path) -> None:
     (folder / "damaged.png").write_bytes((folder / "moving.png").read_bytes()[:60])
 
 
+def test_in_batches_too(here, weights, ray, capsys):
+    rng = np.random.default_rng(0)
+    pictures(Path("in"))
+    for i in range(6):
+        Image.fromarray(photo(*rng.integers(5, 20, 2), seed=i)[0]).save(f"in/{i}.png")
+    base = ["upscale", "in", "--recursive", "--weights", weights]
+    assert run(*base, "--out", "plain") == 2
+    assert run(*base, "--out", "out", "--ray", "--workers", "1", "--batch", "4") == 2
+    plain, found = (
+        [np.asarray(Image.open(path)).astype(int) for path in sorted(Path(out).rglob("*.png"))]
+        for out in ("plain", "out")
+    )
+    assert len(plain) == 10
+    apart = np.concatenate([np.abs(a - b).ravel() for a, b in zip(plain, found, strict=True)])
+    assert apart.max() <= 1 and np.mean(apart > 0) <= 3 / apart.size
+    assert "--batch must be" in fails(capsys, *base, "--out", "none", "--ray", "--batch", "0")
+
+
 def test_upscale_gives_what_it_gives_without_ray(here, weights, ray, capsys):
     pictures(Path("in"))
     base = ["upscale", "in", "--recursive", "--weights", weights, "--suffix", "_big"]

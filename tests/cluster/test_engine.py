@@ -40,6 +40,16 @@ def test_one_that_ends_its_process_takes_no_other_along(ray, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == source[::-1]
 
 
+def test_one_that_fails_in_a_batch_takes_no_other_along(ray, tmp_path):
+    sources = files(tmp_path / "in", 12, _0="fail", _5="fail", _6="fail")
+    found = records(ray, Turning(tmp_path / "log"), cluster.find(sources), None)
+    bad = {name: record.error for name, record in found.items() if record.error}
+    assert set(bad) == {"000.png", "005.png", "006.png"} and len(found) == 12
+    assert bad["005.png"] == f"{sources[5]}: never"
+    times = collections.Counter((tmp_path / "log").read_text().splitlines())
+    assert len(times) == 9 and set(times.values()) == {1}
+
+
 @pytest.mark.parametrize("accelerated", [True, False])
 def test_nothing_is_done_twice(ray, tmp_path, accelerated):
     sources = files(tmp_path / "in", 100)

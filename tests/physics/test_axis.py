@@ -76,3 +76,22 @@ def test_the_passes_stay_apart_on_a_cpu():
     compiled = jax.jit(operator.forward).lower(x).compile()
     if jax.default_backend() == "cpu":
         assert compiled.as_text().count(" call(") >= 2
+
+
+@pytest.mark.parametrize("enlarge", [False, True])
+def test_maps_of_several_sizes_at_once(enlarge):
+    bands = [sampling.imresize_band(n, 2, "symmetric", enlarge) for n in (4, 6)]
+    wide = np.stack([np.pad(b.weight, ((0, 6 - len(b.weight)), (0, 0))) for b in bands])
+    x = jax.random.normal(jax.random.key(0), (2, 6 if enlarge else 12, 3))
+    apply = lambda weight, x: axis.Band(weight, 2, enlarge)(x, 0)  # noqa: E731
+    for weight, x_of_it, own in zip(wide, x, jax.vmap(apply)(wide, x), strict=True):
+        np.testing.assert_allclose(own, apply(weight, x_of_it), atol=1e-6)
+    for weight, own in zip(wide, jax.vmap(apply, (0, None))(wide, x[0]), strict=True):
+        np.testing.assert_allclose(own, apply(weight, x[0]), atol=1e-6)
+    leaves, tree = jax.tree.flatten(sampling.bilinear_taps(4, 8))
+    each = [leaves, [2 * leaf if leaf.dtype == "float32" else leaf for leaf in leaves]]
+    found = jax.vmap(lambda leaves, x: jax.tree.unflatten(tree, leaves)(x, 0))(
+        [np.stack(leaf) for leaf in zip(*each, strict=True)], x[:, :4]
+    )
+    taps = jax.tree.unflatten(tree, leaves)
+    np.testing.assert_allclose(found[1], 2 * taps(x[1, :4], 0), atol=1e-6)
