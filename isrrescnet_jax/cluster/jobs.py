@@ -52,7 +52,7 @@ class Record:
         source, name: of the job.
         shard: the file its result lies in, where several share one.
         width, height: of the result; 0 where there is none.
-        seconds: of computing.
+        seconds: of computing; an equal share where pictures were computed together.
         error: what went wrong, in one line, or nothing.
         note: what the result lacks of the input, or nothing.
         value: what else the work found out.

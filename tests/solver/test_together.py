@@ -40,7 +40,7 @@ def test_each_picture_is_what_it_is_alone(small, operator, physics):
     st.sampled_from(OPERATORS),
     st.booleans(),
     st.integers(2, 8),
-    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=9),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=9),
 )
 def test_whatever_they_are(small, operator, is_exact, wanted, sizes):
     agree(Canvas(exact(small) if is_exact else small, operator), pictures(*sizes), wanted)
