@@ -59,7 +59,7 @@ def test_loss_and_gradient_are_those_of_jax(batch, iterations, monkeypatch):
     prior.__globals__["_network"].cache_clear()
     _, same, found = measured(prior, weights, batch)
     assert same == pytest.approx(expected, rel=1e-5)
-    agree(found, 1e-4)
+    agree(found, 1e-3)
 
 
 def test_what_pytorch_kept_may_be_gone(batch):
