@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_path
+from .files import atomic_path, check_possible
 from .messages import needed, one_line
 
 _PROTOCOL = re.compile(r"([A-Za-z][\w+.-]*)://")
@@ -197,6 +197,10 @@ def check(folder: str | os.PathLike) -> None:
     if not is_remote(folder):
         if _path(folder).exists() and not _path(folder).is_dir():
             raise ValueError(f"{folder}: exists, but is not a folder")
+        try:
+            check_possible(_path(folder) / "result")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         return
     with reached(folder):
         fs, path = _filesystem(folder)

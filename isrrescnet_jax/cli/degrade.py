@@ -58,6 +58,7 @@ class Degrade(Fleet, Files):
 
     def run(self) -> int:
         """Reduce every picture; 0, or 2 if one failed."""
+        self.check_nodes()
         if self.ray is not None:
             if self.out is None:
                 raise ValueError("name a folder for the results: --out DIR")

@@ -54,8 +54,8 @@ class Evaluate(Nodes, Model):
         """Measure and print; 0, or 2 if a picture could not be measured."""
         if not self.hr:
             raise ValueError("name a folder of high-resolution pictures: --hr DIR")
+        self.check_nodes()
         if self.ray is not None:
-            self.check_nodes()
             if self.trace:
                 raise ValueError("--trace is not for --ray")
             with self.connected() as ray:

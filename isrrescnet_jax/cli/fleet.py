@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import os
 import secrets
 import sys
 import time
@@ -51,10 +53,15 @@ class Fleet(Nodes):
     column: str = "image"
     """With --ray: the column of Parquet files that has the pictures."""
 
+    def check_nodes(self) -> None:
+        """Raise ValueError if these options make no sense."""
+        super().check_nodes()
+        if self.ray is None and self.into != "files":
+            raise ValueError(f"--into {self.into} is for --ray")
+
 
 def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
     """Do what a command with `Files` and `Fleet` does, on Ray; 0, or 2 if a picture failed."""
-    options.check_nodes()
     names, mine = options.checked()
     if options.json is not None:
         raise ValueError(f"--json is not for --ray: see {out}/{cluster.manifest.FOLDER}")
@@ -62,7 +69,9 @@ def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
         raise ValueError("standard input and output are not for --ray")
     # Other machines, and Ray where it runs already, have working folders of their own.
     names, out = tuple(map(remote.absolute, names)), remote.absolute(out)
-    pieces = cluster.find(names, options.recursive, options.ending, options.column)
+    if out.lower().endswith(tuple(images.READABLE)) and not os.path.isdir(out):
+        raise ValueError(f"--out {out}: with --ray a folder, not a picture")
+    pieces = cluster.find(names, options.recursive, options.ending, options.column, out)
     pieces = cluster.sources.part(pieces, mine)
     destination = cluster.Destination(out, options.into, options.overwrite)
     _check_inputs(pieces, destination)
@@ -86,11 +95,25 @@ def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
 
 
 def _check_inputs(pieces: list[cluster.Piece], destination: cluster.Destination) -> None:
-    """Raise ValueError if a result would take the place of an input."""
-    for piece in pieces:
-        for job in piece.jobs:
-            if job.source == remote.join(destination.address, job.name):
-                raise ValueError(f"{job.source}: would be overwritten; choose another --out")
+    """Raise ValueError if a result would take the place of an input, its own or another."""
+
+    @functools.cache
+    def real(folder: str) -> str:
+        return folder if remote.is_remote(folder) else os.path.realpath(folder)
+
+    jobs = [job for piece in pieces for job in piece.jobs if destination.into == "files"]
+    targets = [_split(remote.join(destination.address, job.name)) for job in jobs]
+    folders = {real(folder) for folder, _ in targets}
+    sources = ((*_split(job.source), job.source) for job in jobs)
+    inputs = {(real(f), name): source for f, name, source in sources if real(f) in folders}
+    for folder, name in targets:
+        if source := inputs.get((real(folder), name)):
+            raise ValueError(f"{source}: would be overwritten; choose another --out")
+
+
+def _split(address: str) -> tuple[str, str]:
+    folder, _, name = address.rpartition("/")
+    return folder, name
 
 
 def _report(

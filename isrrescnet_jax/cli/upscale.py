@@ -20,6 +20,8 @@ from .streams import STANDARD, encoded, open_film, save
 if TYPE_CHECKING:
     import isrrescnet_jax.upscaler
 
+_VALUES = 1 << 22  # of pictures that are enlarged together; their results take 64 bytes for each
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -61,6 +63,7 @@ class Upscale(Model, Fleet, Files):
 
     def run(self) -> int:
         """Upscale every picture; 0, or 2 if one failed."""
+        self.check_nodes()
         if self.batch != "auto" and self.batch < 1:
             raise ValueError(f"--batch must be at least 1, not {self.batch}")
         if self.dry_run:
@@ -138,11 +141,14 @@ class Upscale(Model, Fleet, Files):
         return dataclasses.replace(task, film=film), trace
 
     def compute_together(self, ready: Ready, tasks: Sequence[Task]) -> list[Task]:
-        """The same of several at once."""
+        """The same of several at once, in parts where that would take too much memory."""
         of_each = [list(task.film.pictures) for task in tasks]
         kinds = [t.film.kind for t, pictures in zip(tasks, of_each, strict=True) for _ in pictures]
         flat = [picture for pictures in of_each for picture in pictures]
-        enlarged = iter(self._enlarged(ready, flat, kinds))
+        parts = _parts(list(zip(flat, kinds, strict=True)), 0 if ready.upscaler.singly else _VALUES)
+        enlarged = (
+            result for part in parts for result in self._enlarged(ready, *zip(*part, strict=True))
+        )
         films = [
             dataclasses.replace(task.film, pictures=[next(enlarged) for _ in pictures])
             for task, pictures in zip(tasks, of_each, strict=True)
@@ -212,6 +218,22 @@ class Enlarging:
         return data, cluster.Record(
             job.source, job.name, width=width, height=height, note=result.note
         )
+
+
+def _parts(
+    items: Sequence[tuple[images.Picture, str]], most: int
+) -> Iterator[list[tuple[images.Picture, str]]]:
+    """Pictures of at most so many values, or one, whose results are not rounded yet at a time."""
+    part, size = [], 0
+    for item in items:
+        more = item[0].color.size
+        if part and size + more > most:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += more
+    if part:
+        yield part
 
 
 def prepared(film: images.Film, target: Path, scale: int) -> Task:

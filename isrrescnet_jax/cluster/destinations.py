@@ -23,7 +23,7 @@ class Destination:
     Attributes:
         address: of it.
         into: what is written there: a file for each picture, or shards with many.
-        replace: a file that is there is replaced.
+        replace: a file that is there is replaced, if it is not a shard.
     """
 
     address: str
@@ -36,14 +36,14 @@ class Destination:
         Files are listed; of shards, which are listed too, the manifest says what is in them.
 
         Raises:
-            OSError, ValueError: as `remote.reached`.
+            OSError, ValueError: as `remote.reached`, or shards are to be replaced.
         """
         remote.check(self.address)
-        if self.replace:
-            return set()
         if self.into == "files":
-            return set(remote.names(self.address))
+            return set() if self.replace else set(remote.names(self.address))
         shards = {n for n in remote.names(self.address, False) if n.endswith(f".{self.into}")}
+        if self.replace and shards:  # others could hold the same pictures again
+            raise ValueError(f"{self.address}: shards are not overwritten: choose another --out")
         return finished(self.address, shards) if shards else set()
 
     def put(self, name: str, data: bytes) -> None:

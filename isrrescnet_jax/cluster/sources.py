@@ -10,24 +10,32 @@ from pathlib import PurePosixPath
 from .. import images, remote
 from ..messages import needed
 from .jobs import Job, Piece
+from .manifest import FOLDER
 
 SHARDS = (".tar", ".parquet")
+_MAGIC = set("*?[")  # of patterns
 _FILES = 512  # in a piece
 _ROWS = 16  # of a Parquet file, read at once
 
 
 def find(
-    sources: Iterable[str], recursive: bool = False, ending: str = ".png", column: str = "image"
+    sources: Iterable[str],
+    recursive: bool = False,
+    ending: str = ".png",
+    column: str = "image",
+    without: str | None = None,
 ) -> list[Piece]:
     """The pieces that sources stand for; a source that is named twice counts once.
 
     Args:
         sources: files, folders and patterns, here or by address; .txt files with a source on each
             line; .tar files with pictures and .parquet files with a column of pictures.
-        recursive: take folders in folders, too; results then lie in folders of the same names.
+        recursive: take folders in folders, too, but manifests; results then lie in folders of the
+            same names.
         ending: of the results' names, which begin as the picture's or, in a shard, with the
             shard's; the pictures of Parquet files are numbered.
         column: of Parquet files.
+        without: a folder that is not searched then, such as that of the results.
 
     Raises:
         FileNotFoundError: there is nothing of a name.
@@ -36,7 +44,7 @@ def find(
     owner: dict[str, str] = {}
     files, shards = [], []
     seen: set[str] = set()
-    for address, below in _addresses(sources, recursive):
+    for address, below in _addresses(sources, recursive, without):
         if address in seen:
             continue
         seen.add(address)
@@ -59,18 +67,34 @@ def pieces(files: Sequence[Job]) -> list[Piece]:
     return [Piece(tuple(files[first : first + _FILES])) for first in firsts]
 
 
-def _addresses(sources: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
+def _addresses(
+    sources: Iterable[str], recursive: bool, without: str | None
+) -> Iterator[tuple[str, str]]:
     """Every file, and the folder below the one that was named in which it lies."""
     suffixes = (*images.READABLE, *SHARDS)
     for source in sources:
         if source.lower().endswith(".txt"):
             text = remote.read(source).decode("utf-8", "surrogateescape")
             lines = [line.strip() for line in text.splitlines()]
-            yield from _addresses([remote.absolute(line) for line in lines if line], recursive)
+            for line in lines:
+                # To ask for each of a million objects would take hours.
+                if (
+                    remote.is_remote(line)
+                    and line.lower().endswith(suffixes)
+                    and not _MAGIC & {*line}
+                ):
+                    yield line, ""
+                elif line:
+                    yield from _addresses([remote.absolute(line)], recursive, without)
             continue
         root = f"{source.rstrip('/')}/"
+        left_out = None if without is None else f"{without.rstrip('/')}/"
+        if left_out and (root.startswith(left_out) or not left_out.startswith(root)):
+            left_out = None  # not in the folder that is searched
         for address in remote.find(source, suffixes, recursive):
             inside = address.removeprefix(root) if address.startswith(root) else ""
+            if f"/{FOLDER}/" in f"/{inside}" or (left_out and address.startswith(left_out)):
+                continue
             folder = os.path.dirname(inside)
             yield address, f"{folder}/" if folder else ""
 
@@ -79,8 +103,9 @@ def in_shard(piece: Piece) -> Iterator[Job]:
     """The pictures of a shard, with their bytes.
 
     Raises:
-        OSError, ValueError: it cannot be read.
+        OSError, ValueError: it cannot be read, or after all, it has several of one name.
     """
+    twice: list[str] = []
     with remote.opened(piece.shard) as file:
         found = _of_parquet(piece, file) if piece.shard.endswith(".parquet") else _of_tar(file)
         before: dict[str, str] = {}
@@ -88,6 +113,13 @@ def in_shard(piece: Piece) -> Iterator[Job]:
             name = images.result_name(piece.below + stem, piece.ending)
             if before.setdefault(name, inside) is inside:
                 yield Job(f"{piece.shard}/{inside}", name, data)
+            else:
+                twice.append(inside)
+    if twice:
+        more = f" and {len(twice) - 3} more" if twice[3:] else ""
+        raise ValueError(
+            f"{', '.join(twice[:3])}{more}: not done, as the results of others have their names"
+        )
 
 
 def _of_tar(file) -> Iterator[tuple[str, str, bytes]]:

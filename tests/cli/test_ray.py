@@ -188,6 +188,33 @@ def test_what_cannot_be_done(here, weights, monkeypatch, capsys):
     assert "pip install 'isrrescnet-jax[ray]'" in fails(capsys, *words)
 
 
+def test_no_input_is_overwritten_and_no_result_is_an_input(here, capsys):
+    Path("photos/bird_x.png").write_bytes(Path("photos/bird.png").read_bytes())
+    before = contents("photos")
+    Path("link").symlink_to("photos")
+    base = ["degrade", "--scale", "2", "--ray", "--dry-run"]
+    for words in (
+        ["photos", "--out", "photos"],
+        ["link", "--out", "photos", "--overwrite"],
+        ["photos/bird.png", "link/bird_x.png", "--suffix", "_x", "--out", "photos", "--overwrite"],
+    ):
+        assert "would be overwritten" in fails(capsys, *base, *words)
+    assert contents("photos") == before
+    for name in ("bird", "bird_x", "castle"):
+        remote.write(f"photos/small/{name}.png", b"1")
+    remote.write("photos/small/_manifest/a.parquet", b"1")
+    assert run(*base, "photos", "--recursive", "--out", "photos/small") == 0
+    assert capsys.readouterr().out == "0 pictures to do, 3 already there\n"
+
+
+def test_a_place_for_results_that_cannot_be(here, capsys):
+    words = ["degrade", "photos", "--scale", "2", "--ray"]
+    assert fails(capsys, *words, "--out", "/proc/none").startswith("isrrescnet: /proc/none: ")
+    assert "not a picture" in fails(capsys, *words, "--out", "small.png")
+    assert "is for --ray" in fails(capsys, *words[:-1], "--out", "small", "--into", "tar")
+    assert not Path("small").exists() and not Path("small.png").exists()
+
+
 def test_commands_without_ray_do_not_import_it(here):
     import subprocess
 

@@ -11,7 +11,8 @@ from conftest import photo
 from PIL import ExifTags, Image, PngImagePlugin
 
 import isrrescnet_jax as isr
-from isrrescnet_jax import images
+from isrrescnet_jax import cluster, images
+from isrrescnet_jax.cli import upscale
 
 FRAMES = [photo(9, 12, seed=i)[0] for i in range(3)]
 
@@ -44,6 +45,29 @@ def test_all_frames_and_pages(animated, weights, small):
     for found, frame in zip(film.pictures, FRAMES, strict=True):
         np.testing.assert_array_equal(found.color, isr.upscale(frame, weights=small))
         np.testing.assert_allclose(found.metadata.dpi, 144)
+
+
+@pytest.mark.parametrize(("batch", "most"), [("auto", 1), (4, 2)])
+def test_results_of_all_frames_are_never_in_memory_unrounded(
+    animated, weights, monkeypatch, batch, most
+):
+    monkeypatch.setattr(upscale, "_VALUES", 2 * FRAMES[0].size)
+    given, each = [], isr.Upscaler.each
+
+    def counted(self, colors):
+        given.append(len(colors))
+        return each(self, colors)
+
+    monkeypatch.setattr(isr.Upscaler, "each", counted)
+    options = upscale.Upscale(weights=weights, batch=batch, dtype="float32")
+    work = upscale.Enlarging(options, 2)
+    jobs = [cluster.Job(name, "x.png") for name in ("a.webp", "a.gif")]
+    found = list(work.compute(work.ready(), [work.read(job) for job in jobs]))
+    assert [result.film.count for _, result in found] == [3, 3]
+    assert sum(given) == 6 and max(given) == most
+    for i, frame in enumerate(found[0][1].film.pictures):
+        assert frame.color.dtype == np.uint8
+        np.testing.assert_array_equal(frame.color, isr.upscale(FRAMES[i], weights=options.weights))
 
 
 @pytest.mark.parametrize(

@@ -119,5 +119,7 @@ def test_a_shard_without_its_row_counts_as_not_there(ray, tmp_path):
     (shard,) = {done.shard for done in out.pack([(record, b"1")])}
     assert out.done() == {"a.png"}
     assert out.pack([(record, b"1")]) == [dataclasses.replace(record, shard=shard)]
+    with pytest.raises(ValueError, match="shards are not overwritten"):
+        dataclasses.replace(out, replace=True).done()
     (tmp_path / "out" / shard).unlink()
-    assert out.done() == set()
+    assert out.done() == dataclasses.replace(out, replace=True).done() == set()

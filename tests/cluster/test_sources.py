@@ -1,5 +1,7 @@
+import io
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,44 @@ def test_files_and_shards_of_folders_lists_and_patterns(tmp_path):
         cluster.find([str(tmp_path / "b.png"), str(tmp_path / "deep/b.jpg")])
     with pytest.raises(FileNotFoundError, match="no such file"):
         cluster.find([str(tmp_path / "none.png")])
+
+
+def test_addresses_in_a_list_are_not_asked_for_one_by_one(tmp_path, monkeypatch):
+    listed = [f"s3://many/{i}.png" for i in range(3)]
+    (tmp_path / "list.txt").write_text("\n".join([*listed, "s3://many/x.tar", "s3://many/y*.png"]))
+    asked = []
+    monkeypatch.setattr(remote, "find", lambda name, *_: asked.append(name) or [])
+    found = cluster.find([str(tmp_path / "list.txt")])
+    assert names(found) == [(name, name.rpartition("/")[2]) for name in listed]
+    assert [piece.shard for piece in found if piece.shard] == ["s3://many/x.tar"]
+    assert asked == ["s3://many/y*.png"]
+
+
+def test_results_and_manifests_below_a_folder_are_no_sources(tmp_path):
+    for name in ("a.png", "big/a.png", "big/_manifest/x.parquet", "_manifest/y.parquet"):
+        remote.write(tmp_path / name, b"1")
+    folder, out = str(tmp_path), str(tmp_path / "big")
+    assert names(cluster.find([folder], True, without=out)) == [(f"{folder}/a.png", "a.png")]
+    assert len(cluster.find([folder], True, without=out)) == 1  # no shards
+    assert names(cluster.find([folder], True, "_x.png", without=f"{folder}/bi")) == [
+        (f"{folder}/a.png", "a_x.png"),
+        (f"{folder}/big/a.png", "big/a_x.png"),
+    ]
+    for where in (out, folder, f"{folder}/big/x4"):
+        assert names(cluster.find([out], True, without=where)) == [(f"{out}/a.png", "a.png")]
+
+
+def test_what_has_the_name_of_another_in_its_shard_is_told(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("a.png", "a.jpg", "b.png", "a.png"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"1"))
+    (piece,) = cluster.find([str(tmp_path / "x.tar")])
+    found = []
+    with pytest.raises(ValueError, match=r"a\.jpg, a\.png: not done, as the results of others"):
+        found.extend(job.name for job in piece.each())
+    assert found == ["x/a.png", "x/b.png"]
 
 
 def test_what_is_left(tmp_path):
