@@ -6,6 +6,7 @@ import pytest
 from bucket import locked
 
 from isrrescnet_jax import remote
+from isrrescnet_jax.cluster import Manifest
 
 fsspec = pytest.importorskip("fsspec")
 known_implementations = pytest.importorskip("fsspec.registry").known_implementations
@@ -81,12 +82,14 @@ def test_sizes_are_of_files_in_the_folder_alone(place):
 
 
 def test_no_permission(bucket):
+    pytest.importorskip("pyarrow")
     remote.write(f"{bucket}/closed/a", b"abc")
     for act in (
         lambda: remote.read(f"{bucket}/closed/a"),
         lambda: remote.sizes(f"{bucket}/closed"),
         lambda: list(remote.names(f"{bucket}/closed")),
         lambda: remote.write(f"{bucket}/closed/b", b""),
+        lambda: Manifest(f"{bucket}/closed", "now").begin(),  # before anything is computed
     ):
         said = pytest.raises(PermissionError, match=f"^{bucket}/closed.*: no permission")
         with locked(), said:

@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still is written
         print(file=sys.stderr)
-        say(f"isrrescnet: interrupted{_GOES_ON.get(argv[0], '')}", sys.stderr)
+        goes_on = _GOES_ON.get(argv[0], "")
+        if goes_on and "--ray" in argv:
+            goes_on = _GOES_ON["train"]
+        say(f"isrrescnet: interrupted{goes_on}", sys.stderr)
         sys.exit(130)
 
 

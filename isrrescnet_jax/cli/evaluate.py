@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ class Evaluate(Nodes, Model):
         if not self.hr:
             raise ValueError("name a folder of high-resolution pictures: --hr DIR")
         self.check_nodes()
+        for folder in (*self.hr, *self.lr):
+            if re.match(r"\w+:/", str(folder)) and not folder.exists():
+                raise ValueError(f"{folder}: only folders are evaluated, not addresses")
         if self.ray is not None:
             if self.trace:
                 raise ValueError("--trace is not for --ray")

@@ -31,6 +31,8 @@ class Nodes:
         """Raise ValueError if these options make no sense."""
         if len(self.ray or ()) > 1:
             raise ValueError(f"--ray takes one address, not {' '.join(self.ray or ())}")
+        if self.ray is None and self.workers is not None:
+            raise ValueError(f"--workers {self.workers} is for --ray")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"--workers must be at least 1, not {self.workers}")
 
@@ -58,6 +60,8 @@ class Fleet(Nodes):
         super().check_nodes()
         if self.ray is None and self.into != "files":
             raise ValueError(f"--into {self.into} is for --ray")
+        if self.ray is None and self.column != Fleet.column:
+            raise ValueError(f"--column {self.column} is for --ray")
 
 
 def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
@@ -85,10 +89,13 @@ def on_ray(options: Any, out: str, make: Callable[[], cluster.Work]) -> int:
     print(f"{total} picture{'s' * (total != 1)} to do{there}{in_shards}", flush=True)
     if options.dry_run or not pieces:
         return 0
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    manifest = cluster.Manifest(out, run)
+    manifest.begin()
     with options.connected() as ray:
         return _report(
             cluster.run(ray, make(), pieces, destination, options.workers),
-            cluster.Manifest(out, f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"),
+            manifest,
             destination,
             None if shards else total,
         )

@@ -64,6 +64,8 @@ class Upscale(Model, Fleet, Files):
     def run(self) -> int:
         """Upscale every picture; 0, or 2 if one failed."""
         self.check_nodes()
+        if self.ray is None and self.batch != "auto":
+            raise ValueError(f"--batch {self.batch} is for --ray")
         if self.batch != "auto" and self.batch < 1:
             raise ValueError(f"--batch must be at least 1, not {self.batch}")
         if self.dry_run:

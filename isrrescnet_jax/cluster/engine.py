@@ -46,7 +46,8 @@ class _Share:
         for kind in ("GPU", "TPU"):
             if count := int(resources.get(kind, 0)):
                 ask = {"num_gpus": 1} if kind == "GPU" else {"resources": {"TPU": 1}}
-                return cls({"num_cpus": 1, **ask}, workers or count, 1, None)
+                # It waits for its device; a CPU, if there is but one, is to read and write.
+                return cls({"num_cpus": 0, **ask}, workers or count, 1, None)
         cpus = max(1, int(resources.get("CPU", 1)))
         count = workers or cpus
         # Three quarters compute; the rest reads and writes, which is less work.

@@ -64,6 +64,17 @@ class Manifest:
         self._rows: list[Record] = []
         self._files, self._last = 0, time.monotonic()
 
+    def begin(self) -> None:
+        """Write an empty file, which the first rows replace: whether it can be done at all.
+
+        Raises:
+            OSError, ValueError: as `remote.reached`.
+        """
+        remote.write(self._next(), as_parquet([]))
+
+    def _next(self) -> str:
+        return remote.join(self.folder, f"{FOLDER}/{self.run}-{self._files:06}.parquet")
+
     def add(self, records: Sequence[Record]) -> None:
         """Take records; write them, if there are many or it is time."""
         self._rows += records
@@ -74,6 +85,5 @@ class Manifest:
         """Write what there is."""
         self._last = time.monotonic()
         if self._rows:
-            name = f"{FOLDER}/{self.run}-{self._files:06}.parquet"
-            remote.write(remote.join(self.folder, name), as_parquet(self._rows))
+            remote.write(self._next(), as_parquet(self._rows))
             self._files, self._rows = self._files + 1, []

@@ -105,9 +105,9 @@ def test_degrade_and_evaluate(here, weights, ray, capsys):
     assert run(*base, "--out", "lr") == 0 and run(*base, "--out", "ray", "--ray") == 0
     assert contents("lr") == contents("ray") and len(contents("ray")) == 3
     Image.fromarray(photo(5, 5)[0]).save("lr/1.png")  # not half as large
-    for more, name in ([], "plain.json"), (["--ray"], "ray.json"):
+    for more, name in ([], "plain.json"), (["--ray", "--workers", "1"], "ray.json"):
         words = ["--hr", "hr", "--lr", "lr", "--scale", "2", "--weights", weights, "--no-times"]
-        assert run("evaluate", *words, "--workers", "1", "--json", name, *more) == 2
+        assert run("evaluate", *words, "--json", name, *more) == 2
     said = Path("plain.json").read_text()
     for name in ("hr/1.png", "lr/1.png"):
         said = said.replace(name, f"{here}/{name}")
@@ -169,6 +169,12 @@ def test_what_cannot_be_done(here, weights, monkeypatch, capsys):
     assert "HOST:PORT" in fails(capsys, *words, "somewhere")
     assert "one address" in fails(capsys, *words, "a:1", "b:2")
     assert "--workers" in fails(capsys, *words, "--workers", "0")
+    for option in (("--workers", "2"), ("--column", "x"), ("--into", "tar"), ("--batch", "4")):
+        plain = ["upscale", "in", "--weights", "x2", "--out", "never", *option]
+        assert f"{' '.join(option)} is for --ray" in fails(capsys, *plain)
+    for address in ("s3://bucket/HR", "gs://bucket/HR"):
+        said = fails(capsys, "evaluate", "--hr", address, "--scale", "2")
+        assert "only folders are evaluated" in said
     assert "--trace" in fails(capsys, *words, "--trace", "traces")
     assert "--json" in fails(capsys, *words, "--json", "a.json")
     assert "would be overwritten" in fails(capsys, *words, "--out", "photos", "--overwrite")

@@ -108,6 +108,9 @@ def test_manifest(tmp_path):
     manifest = cluster.Manifest(str(tmp_path), "now")
     manifest.add([cluster.Record("a", "a.png", width=3, height=2, seconds=0.5)])
     assert not list(tmp_path.rglob("*"))
+    manifest.begin()
+    (empty,) = Path(tmp_path, "_manifest").iterdir()
+    assert pyarrow.parquet.read_table(empty).num_rows == 0
     manifest.add([cluster.Record("b", "b.png", error="b: damaged")] * 10_000)
     manifest.flush()
     manifest.add([cluster.Record("c", "c.png")])
