@@ -1,12 +1,13 @@
 """`exact.py`, with the network's passes forward and back by PyTorch in bfloat16, for CPUs.
 
-    isrrescnet train experiments/exact_torch.py --scale 4 --data DIR --workdir DIR --validation DIR
+    python -m isrrescnet_jax train experiments/exact_torch.py --scale 4 --data DIR --workdir DIR \\
+        --validation DIR
 
 oneDNN, which PyTorch calls, has bfloat16 convolutions for processors with AVX-512 BF16 or AMX, and
-XLA has none: a step takes less than half the time (experiments/README.md). All else is what it is
+XLA has none: a step takes five eighths of the time (experiments/README.md). All else is what it is
 in `exact.py`: data, operator, loss, optimiser, average, checkpoints. Validation runs in JAX, in
-float32. Needs the extra `torch`. The first and the last convolution stay float32, as bfloat16 knows
-grey levels no better than by half a level.
+float32. The first and the last convolution stay float32, as bfloat16 knows grey levels no better
+than by half a level. Needs the extra `convert`, and to be run in the folder of the repository.
 """
 
 import functools
