@@ -47,6 +47,8 @@ class Proof:
     """Of workers; one of the command comes after them."""
     rounds: int = 2
     """In which both commands are timed, in turns."""
+    timed: int = 1500
+    """Images in each of these."""
     scale: int = 2
     """Of the weights that are shipped."""
     seed: int = 0
@@ -85,7 +87,7 @@ class LoggedUpscale(Upscale):
 # --- commands -------------------------------------------------------------------------------------
 
 
-def prepare(proof: Proof) -> Path:
+def prepare(proof: Proof) -> None:
     """Parts of the photograph in `examples`, of sizes that the seed draws."""
     rng, photograph = np.random.default_rng(proof.seed), harness.photograph(512, 512)
     folder = proof.work / "images"
@@ -94,19 +96,24 @@ def prepare(proof: Proof) -> Path:
         (h, w), (top, left) = rng.integers(16, 33, 2), rng.integers(0, 480, 2)
         part = photograph[top : top + h, left : left + w]
         Image.fromarray(part).save(folder / f"{i:05}.png")
-    return folder
+    some = proof.work / "some"
+    some.mkdir(exist_ok=True)
+    for path in sorted(folder.iterdir())[: proof.timed]:
+        if not (some / path.name).exists():
+            (some / path.name).hardlink_to(path)
 
 
-def words(proof: Proof, out: str, *more: str) -> list[str]:
-    folder = str(proof.work / "images")
+def words(proof: Proof, source: str, out: str, *more: str) -> list[str]:
+    folder = str(proof.work / source)
     return [folder, "--scale", str(proof.scale), "--out", str(proof.work / out), *more]
 
 
-def command(proof: Proof, out: str, *more: str) -> float:
+def command(proof: Proof, source: str, out: str, *more: str) -> float:
     """Run it, unless that was done; seconds per image, from a tenth of the results to nine."""
     done = lambda: sorted(p.stat().st_mtime for p in (proof.work / out).glob("*.png"))  # noqa: E731
-    if len(done()) < proof.images:
-        line = [sys.executable, "-m", "isrrescnet_jax", "upscale", *words(proof, out, *more)]
+    if len(done()) < len(list((proof.work / source).iterdir())):
+        line = [sys.executable, "-m", "isrrescnet_jax", "upscale"]
+        line += words(proof, source, out, *more)
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     times = done()
     few, most = (round(part * len(times)) for part in (0.1, 0.9))
@@ -140,7 +147,7 @@ def strike(rng: random.Random, pid: int) -> str:
 
 def start(proof: Proof, log: Path) -> subprocess.Popen:
     line = [sys.executable, "-m", "experiments.ray_proof", "upscale"]
-    line += words(proof, "killed", "--ray")
+    line += words(proof, "images", "killed", "--ray")
     return subprocess.Popen(line, env=os.environ | {LOG: str(log)}, stdout=subprocess.DEVNULL)
 
 
@@ -177,7 +184,7 @@ def disturbed(proof: Proof, log: Path) -> dict[str, Any]:
 
 def compared(proof: Proof, log: Path) -> dict[str, Any]:
     """Every result beside that of the plain command, and how often each was computed."""
-    plain, killed = proof.work / "plain0", proof.work / "killed"
+    plain, killed = proof.work / "plain", proof.work / "killed"
     names = sorted(path.name for path in plain.glob("*.png"))
     others = sorted(str(p.relative_to(killed)) for p in killed.rglob("*") if p.is_file())
     others = [name for name in others if not name.startswith("_manifest/")]
@@ -210,7 +217,7 @@ def timed(proof: Proof) -> dict[str, Any]:
     different = 0
     for i in range(proof.rounds):
         for name, *more in ("plain",), ("ray", "--ray"):
-            seconds[name].append(command(proof, f"{name}{i}", *more))
+            seconds[name].append(command(proof, "some", f"{name}{i}", *more))
         plain, ray = (proof.work / f"{name}{i}" for name in ("plain", "ray"))
         files = [file.name for file in plain.glob("*.png")]
         different += sum((plain / n).read_bytes() != (ray / n).read_bytes() for n in files)
@@ -227,7 +234,7 @@ def main(proof: Proof) -> int:
     # Which is 15 by default: then all else on the machine would slow one command and not the other.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     prepare(proof)
-    command(proof, "plain0")
+    command(proof, "images", "plain")
     log = proof.work / "computed.log"
     found = disturbed(proof, log) | compared(proof, log)
     write = functools.partial(harness.write_json, proof.out)
