@@ -4,7 +4,7 @@
         --validation DIR
 
 oneDNN, which PyTorch calls, has bfloat16 convolutions for processors with AVX-512 BF16 or AMX, and
-XLA has none: a step takes five eighths of the time (experiments/README.md). All else is what it is
+XLA has none: a step takes two thirds of the time (experiments/README.md). All else is what it is
 in `exact.py`: data, operator, loss, optimiser, average, checkpoints. Validation runs in JAX, in
 float32. The first and the last convolution stay float32, as bfloat16 knows grey levels no better
 than by half a level. Needs the extra `convert`, and to be run in the folder of the repository.
