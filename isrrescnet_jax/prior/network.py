@@ -31,19 +31,20 @@ from .conv import conv
 from .parameters import fuse, norm
 from .prelu import prelu
 from .projection import project
-from .window import Size, conv3x3_reflect_window, conv_window, in_strips
+from .window import Size, conv3x3_reflect_window, conv_window, in_strips, inside, surrounded
 
 
 @functools.partial(nn.remat, prevent_cse=False)
-def _activated(conv, x, slopes):
+def _activated(conv, x, slopes, size):
     """conv(prelu(x)), of which only x is kept for the way back: PReLU costs less than memory."""
-    return conv(prelu(x, slopes.astype(x.dtype)))
+    return conv(prelu(x, slopes.astype(x.dtype)), size)
 
 
 class BorderConv(nn.Module):
     """A convolution with bias on fused weights, one way or another beyond the border.
 
-    border: "reflect" or "zero"; both keep the image size.
+    border: "reflect" or "zero"; both keep the image size. An image of `size` fills a part of x, see
+    `window`.
     """
 
     size: int
@@ -55,11 +56,15 @@ class BorderConv(nn.Module):
     def __call__(
         self,
         x: Float[Array, "n h w i"],
+        size: Size | None = None,
     ) -> Float[Array, "n h w o"]:
         shape = (self.size, self.size, x.shape[-1], self.outputs)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,)).astype(x.dtype)
         pad = self.size // 2
+        if size is not None:
+            x = surrounded(x, size, pad) if self.border == "reflect" else inside(x, size)
+            return conv(x, kernel, pad, self.precision) + bias
         if self.border == "zero":
             return conv(x, kernel, pad, self.precision) + bias
         if self.size == 3:
@@ -117,13 +122,15 @@ class ResidualBlock(nn.Module):
     precision: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+    def __call__(
+        self, x: Float[Array, "n h w f"], size: Size | None = None
+    ) -> Float[Array, "n h w f"]:
         features = x.shape[-1]
         r = x
         for j in (1, 2):
             slopes = self.param(f"slopes_{j}", nn.initializers.constant(0.1), (features,))
             conv = BorderConv(3, features, precision=self.precision, name=f"conv_{j}")
-            r = _activated(conv, r, slopes)
+            r = _activated(conv, r, slopes, size)
         return x + r if self.identity else r
 
 
@@ -149,11 +156,13 @@ class ResidualNetwork(nn.Module):
         # In PyTorch a transposed convolution: this kernel is its kernel, flipped and transposed.
         self.decoder = BorderConv(5, self.config.channels, "zero", precision=p)
 
-    def feedback(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+    def feedback(
+        self, h: Float[Array, "n h w f"], size: Size | None = None
+    ) -> Float[Array, "n h w f"]:
         """One feedback step."""
         h = self.compress(h, self.slopes)
         for block in self.block:
-            h = block(h)
+            h = block(h, size)
         return h
 
     def __call__(
@@ -161,12 +170,14 @@ class ResidualNetwork(nn.Module):
         z: Float[Array, "n h w c"],
         size: Size | None = None,
         sigma: Float[Array, " n"] | None = None,
+        strips: bool = False,
     ) -> Float[Array, "n h w c"]:
         """r(z, sigma), or r(z) of a network without `config.noise_input`, which ignores sigma.
 
         Args:
             size: of the image in z, where it fills only a part (see `window`).
             sigma: noise level of each image, in grey levels.
+            strips: pass over a window in strips of rows, the fast way on a CPU.
 
         Raises:
             ValueError: the network has a noise input, and sigma is not given.
@@ -178,31 +189,32 @@ class ResidualNetwork(nn.Module):
             # Everywhere, so that the reflected border of an image in a window has it too.
             level = jnp.broadcast_to(sigma[:, None, None, None], (*z.shape[:3], 1))
             x = jnp.concatenate([z, level.astype(z.dtype)], axis=-1)
-        if size is not None:
-            return self._in_window(x, size)
-        h = self.encoder(x).astype(self.dtype or z.dtype)
-        h = self.feedback(h) if self.is_initializing() else self._steps(h)
-        return self.decoder(h.astype(z.dtype))
+        if strips and size is not None:
+            return self._in_strips(x, size)
+        h = self.encoder(x, size).astype(self.dtype or z.dtype)
+        h = self.feedback(h) if self.is_initializing() else self._steps(h, size)
+        return self.decoder(h.astype(z.dtype), size)
 
-    def _steps(self, h: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+    def _steps(self, h: Float[Array, "n h w f"], size: Size | None) -> Float[Array, "n h w f"]:
         """All feedback steps. Not `nn.scan`, which traces its body twice."""
         network = self.clone(parent=None)
 
         @functools.partial(jax.jit, inline=True)  # traced once, for both loops
-        def feedback(h: Array, variables: Any) -> Any:
-            return network.apply(variables, h, method="feedback")
+        def feedback(h: Array, variables: Any, size: Size | None) -> Any:
+            return network.apply(variables, h, size, method="feedback")
 
-        def loop(h, variables, unroll=False):
+        def loop(h, variables, size, unroll=False):
             length = self.config.feedback_steps
-            step = lambda h, _: (feedback(h, variables), None)  # noqa: E731
+            step = lambda h, _: (feedback(h, variables, size), None)  # noqa: E731
             return lax.scan(step, h, length=length, unroll=unroll)[0]
 
         # XLA's loops on a GPU copy what they carry. On a CPU unrolling gains nothing.
         unrolled = functools.partial(loop, unroll=True)
-        return lax.platform_dependent(h, self.variables, cuda=unrolled, rocm=unrolled, default=loop)
+        ways = {"cuda": unrolled, "rocm": unrolled, "default": loop}
+        return lax.platform_dependent(h, self.variables, size, **ways)
 
-    def _in_window(self, x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w c"]:
-        """`__call__` of an image in a window, step by step, in no more than two arrays of features.
+    def _in_strips(self, x: Float[Array, "n h w i"], size: Size) -> Float[Array, "n h w c"]:
+        """`__call__` of an image in a window, in strips and no more than two arrays of features.
 
         Modules have no place to write to: what `feedback`, `ResidualBlock` and `BorderConv` do is
         said here once more.

@@ -1,8 +1,9 @@
 """Convolutions of an image that fills a part of an array, whose size is an input.
 
 One compiled program then serves images of all sizes: the window is an array of rows and columns,
-with the image from the third row and column on, and what lies outside of it has no meaning. Nothing
-here is differentiated.
+with the image from the third row and column on, and what lies outside of it has no meaning. On a
+CPU it is gone through in strips of rows, elsewhere `surrounded` makes it an image like any other.
+Nothing here is differentiated.
 """
 
 import functools
@@ -51,13 +52,43 @@ def _extent(size: Size) -> list[tuple[Any, Any]]:
     return [(MARGIN, MARGIN + length - 1) for length in size]
 
 
+def surrounded(x: Float[Array, "n h w i"], size: Size, width: int) -> Float[Array, "n h w i"]:
+    """x with the image reflected around itself, `width` pixels wide; the edge is not repeated.
+
+    For a GPU a gather, which XLA fuses with what comes before into one pass that reads x once, also
+    where each image of a batch has a size of its own; elsewhere lines that are chosen.
+    """
+    gathered, chosen = (functools.partial(f, width=width) for f in (_gathered, _chosen))
+    return lax.platform_dependent(x, size, cuda=gathered, rocm=gathered, default=chosen)
+
+
+def _gathered(x: Array, size: Size, width: int) -> Array:
+    for axis, (first, last) in enumerate(_extent(size), start=1):
+        index = jnp.arange(x.shape[axis])
+        index = jnp.where(index < first, 2 * first - index, index)
+        index = jnp.where(index > last, 2 * last - index, index)
+        x = jnp.take(x, index, axis=axis, mode="clip")
+    return x
+
+
+def _chosen(x: Array, size: Size, width: int) -> Array:
+    for axis, (first, last) in enumerate(_extent(size), start=1):
+        index = lax.broadcasted_iota(jnp.int32, (1, *x.shape[1:3], 1), axis)
+        out = x
+        for m in range(1, width + 1):
+            for target, source in ((first - m, first + m), (last + m, last - m)):
+                out = jnp.where(index == target, lax.dynamic_slice_in_dim(x, source, 1, axis), out)
+        x = out
+    return x
+
+
 def in_strips(
     into: Float[Array, "n h w o"],
     size: Size,
     rows: Callable[[Any, Any, int], Float[Array, "n s w o"]],
     before: Sequence[Array] = (),
 ) -> tuple[Float[Array, "n h w o"], list[Array]]:
-    """Write rows(into, first, count) over `into`, for all rows of the image; on a CPU in strips.
+    """Write rows(into, first, count) over `into`, for all rows of the image, in strips.
 
     Strips are written one after the other: `rows` may read those of `into` that it returns.
 
@@ -68,23 +99,17 @@ def in_strips(
     def strip(into, first, count):
         return lax.dynamic_update_slice_in_dim(into, rows(into, first, count), first, 1)
 
-    def whole(into, before):
-        return strip(into, MARGIN, into.shape[1] - 2 * MARGIN), before
+    count = strip_rows(*into.shape[1:3])
 
-    def strips(into, before):
-        count = strip_rows(*into.shape[1:3])
+    def one(i, carry):
+        into, before = carry
+        # As XLA cannot know that it stays the same, it does not put off computing it, for which it
+        # would keep a copy of `into`.
+        before = [jnp.where(i < 0, 0, a) for a in before]
+        return strip(into, MARGIN + i * count, count), before
 
-        def one(i, carry):
-            into, before = carry
-            # As XLA cannot know that it stays the same, it does not put off computing it, for
-            # which it would keep a copy of `into`.
-            before = [jnp.where(i < 0, 0, a) for a in before]
-            return strip(into, MARGIN + i * count, count), before
-
-        number = (jnp.asarray(size[0]) + count - 1) // count
-        return lax.fori_loop(0, number, one, (into, before))
-
-    return lax.platform_dependent(into, list(before), cpu=strips, default=whole)
+    number = (jnp.asarray(size[0]) + count - 1) // count
+    return lax.fori_loop(0, number, one, (into, list(before)))
 
 
 def conv_window(

@@ -235,7 +235,7 @@ class Canvas:
             operator = on_canvas(operator, h, w, low)
         canvas = np.zeros((1, *low, c), np.float32)
         canvas[0, :h, :w] = y
-        windows = Windows.planned(chosen, kernels, self.weights.config, self.dtype)
+        windows = Windows.planned(chosen, kernels, self.weights.config, self.dtype, self.strips)
         return Laid(chosen, operator, windows, canvas, sigma, (h * s, w * s))
 
 

@@ -164,7 +164,9 @@ class Stream:
         y = np.asarray(y, np.float32)
         h, w, c = y.shape
         parts, chosen, _ = self.plan(h, w * s)
-        windows = Windows.planned(chosen, canvas.kernels, canvas.weights.config, canvas.dtype)
+        windows = Windows.planned(
+            chosen, canvas.kernels, canvas.weights.config, canvas.dtype, canvas.strips
+        )
         windows = jax.device_put(windows, canvas.on)
         placed, sigma, size = canvas.operator.at(h, w), canvas.sigma(y), h * w * s * s * c
         x, previous, z, r = (scratch((h * s, w * s, c), self.folder) for _ in range(IMAGES))

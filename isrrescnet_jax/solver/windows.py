@@ -156,6 +156,7 @@ class Windows:
         part, places, count: of the `Plan`, as inputs; of the places the first `count`.
         config: what the network depends on; dtype: of its features.
         window: height and width.
+        strips: the network passes over them in strips of rows.
     """
 
     kernels: dict[str, Any]
@@ -165,9 +166,17 @@ class Windows:
     config: ModelConfig = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(metadata={"static": True})
     window: Size = dataclasses.field(metadata={"static": True})
+    strips: bool = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def planned(cls, plan: Plan, kernels: dict[str, Any], config: ModelConfig, dtype: Any = None):
+    def planned(
+        cls,
+        plan: Plan,
+        kernels: dict[str, Any],
+        config: ModelConfig,
+        dtype: Any = None,
+        strips: bool = True,
+    ):
         """From a plan."""
         places = np.array([(*part, *tile) for part, tile in plan.places], np.int32)
         room = max(ROOM, 1 << (len(places) - 1).bit_length())
@@ -180,6 +189,7 @@ class Windows:
             dataclasses.replace(config, **free),
             dtype,
             plan.window,
+            strips,
         )
 
     def residual(
@@ -200,7 +210,7 @@ class Windows:
         def one(i: Array, out: Array) -> Array:
             top, left, y, x = self.places[i]
             window = lax.dynamic_slice(padded, (0, top, left, 0), (1, *self.window, c))
-            r: Any = network.apply({"params": self.kernels}, window, self.part, sigma)
+            r: Any = network.apply({"params": self.kernels}, window, self.part, sigma, self.strips)
             # Where this is not right yet, a window after it is.
             own: Any = True
             for positions, start, length in zip(index, (y - top, x - left), self.part, strict=True):

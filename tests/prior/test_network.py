@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,13 +25,16 @@ def test_feedback_steps_in_a_row_compute_the_same(monkeypatch, small, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), check(), loop)
 
 
+@pytest.mark.parametrize("strips", [True, False])
 @pytest.mark.parametrize("size", [(5, 4), (9, 12)])
-def test_an_image_in_a_window_sees_the_same_network(small, size, x64):
+def test_an_image_in_a_window_sees_the_same_network(small, size, strips, x64):
     z = jax.random.uniform(jax.random.key(0), (1, *size, 3), jnp.float64, 0, 255)
     prior = isr.LearnedPrior.from_weights(small)
-    wide = jnp.pad(z, ((0, 0), (2, 14 - size[0]), (2, 14 - size[1]), (0, 0)))
+    wide = jax.random.normal(jax.random.key(1), (1, size[0] + 16, size[1] + 16, 3), jnp.float64)
+    wide = wide.at[:, 2 : 2 + size[0], 2 : 2 + size[1]].set(z)
     module = network.ResidualNetwork(small.config, precision="highest")
-    got = jax.jit(module.apply)({"params": prior.kernels}, wide, size)
+    run = jax.jit(functools.partial(module.apply, strips=strips))
+    got = run({"params": prior.kernels}, wide, size)
     got = got[:, 2 : 2 + size[0], 2 : 2 + size[1]]
     np.testing.assert_allclose(got, prior.residual(z), rtol=1e-6, atol=1e-6)
 

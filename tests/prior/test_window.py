@@ -16,13 +16,10 @@ from isrrescnet_jax.prior.window import MARGIN
 SIZES = [(2, 2), (2, 7), (6, 5), (13, 6), (14, 3)]
 
 
-@pytest.fixture(params=["strips", "one strip", "whole"])
+@pytest.fixture(params=["strips", "one strip"])
 def way(request, monkeypatch):
-    """In strips of four rows, of all rows, or as on other platforms."""
+    """In strips of four rows, or of all rows."""
     monkeypatch.setattr(window, "PIXELS", {"strips": 1}.get(request.param, 8192))
-    if request.param == "whole":
-        default = lambda *args, default, **ways: default(*args)  # noqa: E731
-        monkeypatch.setattr(jax.lax, "platform_dependent", default)
 
 
 def convolve():
@@ -109,6 +106,20 @@ def test_borders_are_reflected_without_the_edge():
         wide = window.reflect_borders(in_a_window(x), (jnp.int32(5), jnp.int32(6)), width)
         around = MARGIN - width
         seen = wide[:, around : around + 5 + 2 * width, around : around + 6 + 2 * width]
+        pad = ((0, 0), (width, width), (width, width), (0, 0))
+        np.testing.assert_array_equal(seen, np.pad(x, pad, mode="reflect"))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "default"])
+@pytest.mark.parametrize("size", SIZES)
+def test_an_image_surrounded_by_its_reflection(size, platform, monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, **ways: ways[platform](*a))
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    for width in (1, 2)[: min(size) - 1]:
+        lengths = jnp.int32(size[0]), jnp.int32(size[1])
+        wide = jax.jit(window.surrounded, static_argnums=2)(in_a_window(x, 100.0), lengths, width)
+        around = MARGIN - width
+        seen = wide[:, around : MARGIN + size[0] + width, around : MARGIN + size[1] + width]
         pad = ((0, 0), (width, width), (width, width), (0, 0))
         np.testing.assert_array_equal(seen, np.pad(x, pad, mode="reflect"))
 

@@ -55,6 +55,23 @@ def test_equals_the_whole_reconstruction(small, operator, step, tile, h, w):
     equals_whole(small, operator, step, h, w, tile)
 
 
+@pytest.mark.parametrize("tile", ["auto", 31])
+@pytest.mark.parametrize("platform", ["cuda", "default"])
+def test_as_on_other_devices(small, tile, platform, monkeypatch):
+    # Windows as a whole, with what GPUs and TPUs run where they differ.
+    monkeypatch.setattr(Canvas, "strips", False)
+    ways = lambda *args, **ways: ways.get(platform, ways["default"])(*args)  # noqa: E731
+    for operator in OPERATORS[1], OPERATORS[5]:
+        y = photo(30, 23)[0].astype(np.float32)
+        expected = whole(small, y, operator)
+        with monkeypatch.context() as context:
+            context.setattr(jax.lax, "platform_dependent", ways)
+            jax.clear_caches()
+            got = Canvas(small, operator, tile=tile)(y).image
+        np.testing.assert_allclose(got, expected, atol=0.001)
+    jax.clear_caches()
+
+
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(

@@ -34,6 +34,13 @@ def test_each_picture_is_what_it_is_alone(small, operator, physics):
     agree(Canvas(weights, operator), MIXED, 4)
 
 
+def test_as_on_an_accelerator(small, monkeypatch):
+    monkeypatch.setattr(Canvas, "strips", False)
+    agree(Canvas(small, isr.Bicubic(4)), MIXED, 4)
+    canvas = Canvas(small, isr.Bicubic(4))
+    assert most(canvas, canvas.plan(60, 60), None) > 64
+
+
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
