@@ -17,6 +17,8 @@ https://www.nvidia.com/en-us/data-center/h100/ and .../h200/, read in November 2
 
 import collections
 import dataclasses
+import functools
+import itertools
 import math
 import os
 import re
@@ -28,12 +30,15 @@ os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no dri
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 import isrrescnet_jax as isr
 from experiments import harness, tpu_plan
+from isrrescnet_jax.solver import together
+from isrrescnet_jax.solver.canvas import Canvas, iterate
 from isrrescnet_jax.train import TrainConfig, init_state, train_step
 
 BANDWIDTH = {"H100": 3.0e12, "H200": 4.3e12}
@@ -190,6 +195,10 @@ class Plan:
     """Side of the patches of training."""
     batch: int = 16
     """How many."""
+    small: int = 64
+    """Side of the pictures of `isrrescnet upscale`, at x4, in one iteration."""
+    together: int = 8
+    """How many of these at once, beside one."""
     kernels: int = 0
     """How many of the largest to list."""
     json: Path | None = None
@@ -205,6 +214,34 @@ def compiled(f: Any, *args: Any) -> Any:
     args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=one), args)
     traced = jax.jit(f, out_shardings=one).trace(*args)
     return traced.lower(lowering_platforms=("cuda",)).compile()
+
+
+class OnGPU(Canvas):
+    """A canvas as it would be where there is a GPU."""
+
+    @property
+    def strips(self) -> bool:
+        """Not those of a CPU."""
+        return False
+
+
+def pictures(plan: Plan, count: int, dtype: str) -> tuple[Any, tuple, int]:
+    """The same for an iteration of `isrrescnet upscale` on one picture, or on several at once."""
+    config = isr.ModelConfig(iterations=1, scale=4, physics="exact")
+    weights = isr.init_weights(config, jax.random.key(0))
+    features = "bfloat16" if dtype == "bfloat16" else "float32"
+    canvas = OnGPU(weights, isr.Bicubic(4), dtype=features)
+    laid = [canvas.lay(np.zeros((plan.small, plan.small, 3))) for _ in range(count)]
+    numbers = canvas.numbers(0, laid[0].size)
+    if count == 1:
+        one, zeros = laid[0], np.zeros(laid[0].shape, np.float32)
+        f, args = iterate, (*one[1:4], (zeros, zeros), one.sigma, numbers)
+    else:
+        tree, arrays = together.stacked(laid)
+        f = functools.partial(together.iterate_each, tree)
+        args = (*arrays, numbers)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), args)
+    return f, shapes, count * (4 * plan.small) ** 2
 
 
 def program(plan: Plan, task: str, iterations: int, dtype: str) -> tuple[Any, tuple, int]:
@@ -236,9 +273,12 @@ def program(plan: Plan, task: str, iterations: int, dtype: str) -> tuple[Any, tu
     )
 
 
-def measure(plan: Plan, task: str, iterations: int, dtype: str) -> dict[str, Any]:
+def measure(plan: Plan, task: str, iterations: int, dtype: str, count: int = 1) -> dict[str, Any]:
     """A row of the table."""
-    f, args, pixels = program(plan, task, iterations, dtype)
+    if task == "upscale":
+        f, args, pixels = pictures(plan, count, dtype)
+    else:
+        f, args, pixels = program(plan, task, iterations, dtype)
     found = kernels(compiled(f, *args).as_text())
     flops = tpu_plan.count_flops(jax.make_jaxpr(f)(*args).jaxpr)
     moved = sum(kernel.bytes * kernel.runs for kernel in found)
@@ -246,6 +286,7 @@ def measure(plan: Plan, task: str, iterations: int, dtype: str) -> dict[str, Any
     for kernel in found:
         largest[kernel.kind, re.sub(r"[.\d]+$", "", kernel.name)] += kernel.bytes * kernel.runs
     row = {"task": task, "iterations": iterations, "dtype": dtype, "pixels": pixels}
+    row |= {"pictures": count}
     row |= {"kernels": sum(k.runs for k in found), "bytes_per_pixel": moved / pixels}
     row |= {"flops_per_pixel": flops / pixels}
     for card, bandwidth in BANDWIDTH.items():
@@ -264,18 +305,18 @@ def main(plan: Plan) -> None:
         "program", "kernels", "kB/pixel", "kFLOP/pixel", *(f"Mpixel/s, {c}" for c in BANDWIDTH)
     )
     rows = []
-    for task in ("inference", "training"):
-        for iterations in plan.iterations:
-            for dtype in plan.dtypes:
-                row = measure(plan, task, iterations, dtype)
-                rows.append(row)
-                table.row(
-                    f"{task}, K = {iterations}, {dtype}",
-                    row["kernels"],
-                    f"{row['bytes_per_pixel'] / 1e3:.1f}",
-                    f"{row['flops_per_pixel'] / 1e3:.0f}",
-                    *(f"{row[f'megapixels_per_second_{card}']:.1f}" for card in BANDWIDTH),
-                )
+    tasks = [(task, k, 1) for task in ("inference", "training") for k in plan.iterations]
+    tasks += [("upscale", 1, count) for count in (1, plan.together)]
+    for (task, k, count), dtype in itertools.product(tasks, plan.dtypes):
+        row = measure(plan, task, k, dtype, count)
+        rows.append(row)
+        table.row(
+            f"{task}, K = {k}, {dtype}" + f", {count} at once" * (task == "upscale"),
+            row["kernels"],
+            f"{row['bytes_per_pixel'] / 1e3:.1f}",
+            f"{row['flops_per_pixel'] / 1e3:.0f}",
+            *(f"{row[f'megapixels_per_second_{card}']:.1f}" for card in BANDWIDTH),
+        )
     for row in rows if plan.kernels else ():
         print(f"\n{row['task']}, K = {row['iterations']}: bytes a pixel of the largest")
         for name, value in list(row["largest"].items())[: plan.kernels]:

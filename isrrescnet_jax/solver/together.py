@@ -86,28 +86,32 @@ def powers(items: Sequence[int], limit: int) -> Iterator[Sequence[int]]:
 
 def _solve(canvas: Canvas, laid: Sequence[Laid]) -> list[Float[np.ndarray, "_ _ c"]]:
     """Of images in one bucket."""
+    tree, arrays = stacked(laid)
+    leaves, operator, windows, images, carry, sigma, sizes = jax.device_put(arrays, canvas.on)
+    for k in range(len(canvas.schedule)):
+        numbers = canvas.numbers(k, 0)
+        carry = iterate_each(tree, leaves, operator, windows, images, carry, sigma, sizes, numbers)
+    return [each.image(image) for each, image in zip(laid, np.asarray(carry[0]), strict=True)]
+
+
+def stacked(laid: Sequence[Laid]) -> tuple[Any, tuple[Any, ...]]:
+    """What `iterate_each` takes before `numbers`: what is static, and the arrays."""
     first = laid[0]
     leaves, trees = zip(
         *(jax.tree.flatten((o.operator.rows, o.operator.columns, o.windows.part)) for o in laid),
         strict=True,
     )
     leaves = [np.stack(leaf) for leaf in zip(*leaves, strict=True)]
-    images, sigma = (
-        np.stack([getattr(each, name) for each in laid]) for name in ("canvas", "sigma")
-    )
+    images = np.stack([each.canvas for each in laid])
+    sigma = np.stack([each.sigma for each in laid])
     zeros = np.zeros((len(laid), *first.shape), np.float32)
-    leaves, shared, images, sigma, carry = jax.device_put(
-        (leaves, (first.operator, first.windows), images, sigma, (zeros, zeros)), canvas.on
-    )
     sizes = np.array([each.size for each in laid], np.float32)
-    for k in range(len(canvas.schedule)):
-        numbers = canvas.numbers(k, 0)
-        carry = _iterate(trees[0], leaves, *shared, images, carry, sigma, sizes, numbers)
-    return [each.image(image) for each, image in zip(laid, np.asarray(carry[0]), strict=True)]
+    shared = first.operator, first.windows
+    return trees[0], (leaves, *shared, images, (zeros, zeros), sigma, sizes)
 
 
 @functools.partial(jax.jit, static_argnames="tree", donate_argnames="carry")
-def _iterate(
+def iterate_each(
     tree: Any,
     leaves: list[Array],
     operator: Any,

@@ -7,7 +7,7 @@ from solver.test_canvas import OPERATORS, Own
 
 import isrrescnet_jax as isr
 from isrrescnet_jax.solver.canvas import Canvas
-from isrrescnet_jax.solver.together import _iterate, bucket, most, together
+from isrrescnet_jax.solver.together import bucket, iterate_each, most, together
 
 
 def pictures(*sizes):
@@ -64,13 +64,13 @@ def test_programs_are_for_buckets_and_powers_of_two(small):
     canvas = Canvas(small, isr.Bicubic(3), noise=2.0)
     images = pictures(*[(6 + i, 15 - i) for i in range(10)])  # of one bucket
     assert len({bucket(canvas.plan(3 * i.shape[0], 3 * i.shape[1])) for i in images}) == 1
-    _iterate.clear_cache()
+    iterate_each.clear_cache()
     together(canvas, images, 4)
-    assert _iterate._cache_size() == 2  # two fours, and the two that are left over
+    assert iterate_each._cache_size() == 2  # two fours, and the two that are left over
     together(canvas, images[:7], 4)
-    assert _iterate._cache_size() == 2  # four and two; the last as if there were no others
+    assert iterate_each._cache_size() == 2  # four and two; the last as if there were no others
     together(canvas, images[3:5], 2)
-    assert _iterate._cache_size() == 2
+    assert iterate_each._cache_size() == 2
 
 
 def test_how_many(small):

@@ -79,6 +79,13 @@ def test_w_0_has_no_effect_and_momentum_does(small):
     assert np.abs(other.image - same.image).max() > 0.1
 
 
+def test_a_larger_program_has_no_call_of_its_own(small):
+    # Of which XLA would compute the forward pass of a training step again.
+    step = jax.jit(lambda weights: isr.reconstruct(weights, LR).image.sum())
+    program = str(jax.make_jaxpr(jax.grad(step))(small))
+    assert "name=_run" not in program and "scan" in program
+
+
 def test_vmap_and_jit_and_grad(small):
     stacked = jnp.stack([LR, LR[::-1]])
     mapped = jax.vmap(lambda lr: isr.reconstruct(small, lr).image)(stacked)
