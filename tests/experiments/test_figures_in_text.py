@@ -44,9 +44,9 @@ def test_quality_beside_speed():
 def test_the_training_of_x4():
     text = " ".join((FOLDER / "README.md").read_text().split())
     points = {r["step"]: r["validation_psnr"] for r in rows("training_x4.json") if len(r) == 2}
-    first, best, last = points[0], max(points.values()), points[1600]
-    told = f"{first:.3f} dB before, {points[100]:.3f} after the first 100 steps, {points[800]:.3f}"
-    assert f"{told} after 800, {best:.3f} at best and {last:.3f} at the end" in text
+    first, best, last = points[0], max(points.values()), points[3000]
+    told = f"{first:.3f} dB before, {points[250]:.3f} after the first 250 steps, {points[1500]:.3f}"
+    assert f"{told} after 1500, {best:.3f} at best and {last:.3f} at the end" in text
 
 
 def test_the_prior_with_a_fixed_point():
