@@ -1,7 +1,7 @@
 """`isrrescnet upscale` without its network, for `fuzz.py`."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class Nearest:
         for i in range(4):
             large[i // 2 :: 2, i % 2 :: 2] = color
         return large
+
+    def each(self, colors: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self(color) for color in colors]
 
 
 def start(_: Path) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Inexact, Num, PyTree, Real, Shaped
 
 from ..physics.noise import noise_level
@@ -149,9 +150,23 @@ def _remembering(iteration: Iteration, state: State) -> State:
     return dataclasses.replace(state, memory=iteration.accelerate.start(state.image))
 
 
-# Inline: the program of a training step would else compute again what it could keep (on a GPU a
-# fifth more bytes).
-_compiled = jax.jit(_run, static_argnames="trace", inline=True)
+_compiled = jax.jit(_run, static_argnames="trace")
+
+
+def _in_a_program(leaf: Any) -> bool:
+    """Whether a program around is being traced, and not values differentiated or batched alone.
+
+    As a call of its own in it, the iterations would compute again on the way back what it could
+    keep: on a GPU a training step with one iteration moved a fifth more bytes.
+    """
+    while isinstance(leaf, Tracer):
+        inner = getattr(leaf, "primal", None)
+        if inner is None and hasattr(leaf, "batch_dim"):
+            inner = getattr(leaf, "val", None)
+        if inner is None:
+            return True
+        leaf = inner
+    return False
 
 
 def unroll(
@@ -238,6 +253,7 @@ def unroll(
     arguments = (iteration, start, alpha, w, backward, observe)
     leaves, structure = jax.tree.flatten(arguments)
     kept = all(map(_is_array, leaves)) and _is_hashable(structure)
+    kept = kept and not any(map(_in_a_program, leaves))
     return (_compiled if kept else _run)(*arguments, trace=trace)
 
 
