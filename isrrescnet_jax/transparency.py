@@ -41,7 +41,8 @@ def restore(
     Returns:
         Colour and alpha in [0, 255], or as the model gives it where all of alpha is flat.
     """
-    return restored(color, alpha, [model(each) for each in composites(color, alpha)])
+    sheets = composites(color, alpha)
+    return restored(color, alpha, sheets, [model(each) for each in sheets])
 
 
 def composites(
@@ -58,15 +59,16 @@ def composites(
 def restored(
     color: Real[np.ndarray, "h w c"],
     alpha: Real[np.ndarray, "h w"],
+    sheets: Sequence[Float[np.ndarray, "h w c"]],
     made: Sequence[Float[np.ndarray, "H W c"]],
 ) -> tuple[Float[np.ndarray, "H W c"], Float[np.ndarray, "H W"]]:
-    """`restore`, from what the model made of the `composites`."""
+    """`restore`, from the `composites` that the model has seen, and what it made of them."""
     color, alpha = np.asarray(color, np.float32), np.asarray(alpha, np.float32)
     if len(made) == 1:
         return made[0], _repeated(alpha, len(made[0]) // len(alpha))
     near, opacity = _edges(alpha), alpha[..., None] / np.float32(255)
     made = [np.clip(each, 0, 255) for each in made]
-    low, high = _ranges(composites(color, alpha), _RINGING)
+    low, high = _ranges(sheets, _RINGING)
     color = _extended(color, alpha)
     darkest, brightest = _ranges([color], _TINT)
 
@@ -134,7 +136,7 @@ def _middle(values: Float[np.ndarray, "b ..."]) -> Float[np.ndarray, "..."]:
 
 
 def _ranges(
-    pictures: list[Float[np.ndarray, "h w c"]], more: float
+    pictures: Sequence[Float[np.ndarray, "h w c"]], more: float
 ) -> tuple[Float[np.ndarray, "b h w c"], Float[np.ndarray, "b h w c"]]:
     """The smallest and largest values within two pixels, and some grey levels more."""
     from scipy import ndimage

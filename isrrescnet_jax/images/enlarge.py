@@ -59,7 +59,7 @@ def enlarged_together(
         results = [next(made) for _ in sheet]
         color, alpha = results[0], None
         if picture.alpha is not None:
-            color, alpha = restored(picture.color, picture.alpha, results)
+            color, alpha = restored(picture.color, picture.alpha, sheet, results)
         if not np.isfinite(np.sum(color, dtype=np.float64)):
             raise ValueError("the weights give values here that are not finite")
         found.append(dataclasses.replace(picture, color=color, alpha=alpha, metadata=metadata))

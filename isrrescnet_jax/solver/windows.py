@@ -174,8 +174,8 @@ class Windows:
         plan: Plan,
         kernels: dict[str, Any],
         config: ModelConfig,
-        dtype: Any = None,
-        strips: bool = True,
+        dtype: Any,
+        strips: bool,
     ):
         """From a plan."""
         places = np.array([(*part, *tile) for part, tile in plan.places], np.int32)
